@@ -1,0 +1,87 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `/models/status/<revision>.json`: how far the loader is. Written whole, by rename.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadStatus {
+    pub format_version: u32,
+    pub phase: LoadPhase,
+    /// When `phase` is `Failed`: a reason of the condition table (`SourceForbidden`, `DigestMismatch`, …). The loader
+    /// goes on trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The model file below `/models/revisions/<revision>/`, once fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_file: Option<String>,
+    /// Of the bytes that were written, as `SourceRequest::digest` counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub total_bytes: u64,
+    /// Time spent fetching and verifying.
+    #[serde(default)]
+    pub seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoadPhase {
+    Fetching,
+    Fetched,
+    Failed,
+}
+
+/// `GET /modelwright/v1/state` of a serving pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodState {
+    pub format_version: u32,
+    /// Every assigned revision is proven: what the readiness probe answers.
+    pub ready: bool,
+    #[serde(default)]
+    pub revisions: Vec<RevisionState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionState {
+    pub deployment: String,
+    pub revision: String,
+    pub phase: RevisionPhase,
+    /// When something is wrong: a reason of the condition table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The execution provider that the model was seen to run on: `CPU`, `CUDA`, `TensorRT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Seconds spent in `fetch`, `load`, `warmup`.
+    #[serde(default)]
+    pub seconds: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RevisionPhase {
+    /// The loader is at work.
+    Fetching,
+    /// ONNX Runtime reads the model.
+    Loading,
+    WarmingUp,
+    /// Warm-up has passed: it answers.
+    Proven,
+    /// It will be tried again; `reason` says what is wrong.
+    Failed,
+    /// The process was told to stop and finishes what it has.
+    Draining,
+    /// Written by a newer server.
+    #[serde(other)]
+    Unknown,
+}
