@@ -15,6 +15,6 @@ import (
 
 func main() {
 	// The order is the order in which a query passes the plugins.
-	dnsserver.Directives = []string{"health", "ready", "errors", "cache", "template", "kubernetes"}
+	dnsserver.Directives = []string{"health", "ready", "errors", "cache", "kubernetes", "template"}
 	coremain.Run()
 }

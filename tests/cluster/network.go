@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// createNetworks makes one network namespace a node. Node 1's has a bridge
+// that the others hang on by a veth pair. No interface is outside, so two
+// clusters can use the same addresses, and nothing leaks out.
+func (c *cluster) createNetworks(ctx context.Context) error {
+	for _, i := range c.nodes() {
+		if err := createNetns(c.netns(i)); err != nil {
+			return fmt.Errorf("network namespace of %s: %w", nodeName(i), err)
+		}
+	}
+	for _, i := range c.nodes() {
+		if _, err := c.inside(ctx, i, c.networkPlan(i), "ip", "-batch", "-"); err != nil {
+			return err
+		}
+		// Below /proc/sys/net a process sees its own namespace.
+		if _, err := c.inside(ctx, i, "", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// networkPlan is the input of "ip -batch" for one node.
+func (c *cluster) networkPlan(i int) string {
+	var plan []string
+	add := func(format string, args ...any) { plan = append(plan, fmt.Sprintf(format, args...)) }
+	add("link set lo up")
+	if i == 1 {
+		add("link add nodes type bridge")
+		add("addr add %s/24 dev nodes", nodeIP(1))
+		add("link set nodes up")
+		// Service addresses need a route to be translated at all.
+		add("route add default dev nodes")
+		for _, j := range c.nodes()[1:] {
+			add("link add %s type veth peer name eth0 netns %s", nodeName(j), c.netns(j))
+			add("link set %s master nodes up", nodeName(j))
+		}
+	} else {
+		add("addr add %s/24 dev eth0", nodeIP(i))
+		add("link set eth0 up")
+		add("route add default via %s", nodeIP(1))
+	}
+	if c.Options.ControlPlaneOnly {
+		add("route add local %s dev lo", podNetwork) // the fake kubelet answers for any pod
+	}
+	for _, j := range c.nodes() {
+		if j != i {
+			add("route add %s via %s", nodePodRange(j), nodeIP(j))
+		}
+	}
+	return strings.Join(plan, "\n") + "\n"
+}
+
+// createNetns makes a namespace and holds it by a mount on path. It is below
+// the state folder and not in /run/netns, so that "down" needs only one rule:
+// unmount what is below the folder.
+func createNetns(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return err
+	}
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the runtime ends the thread with the goroutine.
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		done <- unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+	}()
+	return <-done
+}
