@@ -1,1 +1,71 @@
-fn main() {}
+//! The operator: `modelwright-operator --help`.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use modelwright::observe::Settings;
+use modelwright::operator::{Options, run};
+
+// glibc keeps the memory of the first list for ever.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Manages ModelDeployments.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Image of resolver and loader.
+    #[arg(long, env = "MODELWRIGHT_LOADER_IMAGE")]
+    loader_image: String,
+    /// Image of the server, without a tag.
+    #[arg(long, env = "MODELWRIGHT_SERVER_IMAGE")]
+    server_image: String,
+    /// Tag of the server's image where `runtime.version` is absent.
+    #[arg(long, env = "MODELWRIGHT_RUNTIME_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
+    runtime_version: String,
+    #[arg(long, default_value = "IfNotPresent")]
+    image_pull_policy: String,
+    /// Added to every pod; may be repeated.
+    #[arg(long)]
+    image_pull_secret: Vec<String>,
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// Watch this namespace only. Absent: the whole cluster.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Where the lease is.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=600))]
+    lease_seconds: u64,
+    /// Unique among replicas.
+    #[arg(long, env = "POD_NAME", default_value_t = format!("pid-{}", std::process::id()))]
+    identity: String,
+    /// For health and metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    address: SocketAddr,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    modelwright::telemetry::init();
+    let arguments = Arguments::parse();
+    run(Options {
+        settings: Settings {
+            loader_image: arguments.loader_image,
+            server_image: arguments.server_image,
+            runtime_version: arguments.runtime_version,
+            image_pull_policy: arguments.image_pull_policy,
+            image_pull_secrets: arguments.image_pull_secret,
+            cluster_domain: arguments.cluster_domain,
+            crd_outdated: false,
+        },
+        namespace: arguments.namespace,
+        lease_namespace: arguments.lease_namespace,
+        lease_seconds: arguments.lease_seconds,
+        identity: arguments.identity,
+        address: arguments.address,
+    })
+    .await?;
+    Ok(())
+}

@@ -1,1 +1,68 @@
-//! observe
+//! What the API server and the pods say of one ModelDeployment, read once and owned by the reconcile.
+
+mod shelf;
+mod views;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::api::ModelDeployment;
+use crate::formats::PodState;
+
+pub use shelf::{Family, Key, Shelf, Shelves, View};
+pub use views::*;
+
+/// The input of `plan` and `status`: nothing in it changes while they work.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub deployment: Arc<ModelDeployment>,
+    pub family: Family,
+    /// By pod UID: what serving pods said of themselves. Absent: not heard yet.
+    pub pod_states: HashMap<String, Arc<PodState>>,
+    /// Why the resolve Job has no pod, as the Job controller reported it.
+    pub job_failure: Option<String>,
+    /// Who holds each extended resource that a pod of ours waits for: `namespace/name` to count.
+    pub gpu_holders: BTreeMap<String, BTreeMap<String, i64>>,
+    pub settings: Arc<Settings>,
+}
+
+/// The operator's own settings that reach decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Of the loader.
+    pub loader_image: String,
+    /// Without a tag: `runtime.version` or `runtime_version` is added, and `-cuda` for GPU providers.
+    pub server_image: String,
+    pub runtime_version: String,
+    pub image_pull_policy: String,
+    pub image_pull_secrets: Vec<String>,
+    pub cluster_domain: String,
+    /// The CRD in the cluster is older than this operator.
+    pub crd_outdated: bool,
+}
+
+impl Snapshot {
+    pub fn name(&self) -> &str {
+        self.deployment.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.deployment.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub fn uid(&self) -> &str {
+        self.deployment.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// What a serving pod said of `revision`.
+    pub fn revision_state(&self, pod: &PodView, revision: &str) -> Option<&crate::formats::RevisionState> {
+        self.pod_states.get(&pod.meta.uid)?.revisions.iter().find(|r| r.revision == revision)
+    }
+}
+
+/// Seconds from `since` to `now`, never negative.
+pub fn seconds_since(since: Timestamp, now: Timestamp) -> i64 {
+    (now.as_second() - since.as_second()).max(0)
+}

@@ -1,0 +1,238 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ModelDeploymentStatus;
+
+/// Serves one ONNX model.
+///
+/// No field that a pod sees has a schema default: the API server applies new defaults on read with the generation
+/// unchanged, and every pod would restart at an operator upgrade.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "modelwright.dev",
+    version = "v1alpha1",
+    kind = "ModelDeployment",
+    plural = "modeldeployments",
+    shortname = "mdep",
+    category = "all",
+    namespaced,
+    status = "ModelDeploymentStatus",
+    derive = "PartialEq",
+    doc = "Serves one ONNX model: resolves and pins its source, runs ONNX Runtime pods, and rolls new versions.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Stable", type_ = "string", json_path = ".status.stableRevision"),
+    printcolumn(name = "Updated", type_ = "string", json_path = ".status.updatedRevision"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
+    printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas"),
+    printcolumn(name = "Device", type_ = "string", json_path = ".status.device"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+        "metadata.name must be a DNS-1035 label of at most 40 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.runtime) || !has(self.runtime.executionProviders) || !self.runtime.executionProviders.exists(p, p.name in ['CUDA','TensorRT']) || (has(self.resources) && has(self.resources.limits) && self.resources.limits.exists(k, k.contains('/')))",
+        "a GPU execution provider needs a GPU in resources.limits")
+)]
+pub struct ModelDeploymentSpec {
+    /// The model to serve. A change makes a revision.
+    pub model: ModelSpec,
+    /// Serving pods wanted. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: Option<i32>,
+    /// The ServiceAccount of resolver and serving pods (workload identity). Absent: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeSpec>,
+    /// Of the server's container. Absent: 100m CPU, 512Mi memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// Where pods run and what they carry: a closed subset of a PodSpec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOptions>,
+    /// Absent: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub termination_grace_period_seconds: Option<i64>,
+    /// Revisions kept for a rollback, beside those in use. Absent: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub revision_history_limit: Option<i32>,
+    /// A rollout that takes longer is reported with `Progressing=False`. Absent: 1800.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub progress_deadline_seconds: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!self.uri.startsWith('http://') || (has(self.insecureHTTP) && self.insecureHTTP)",
+        "a plain http:// source needs model.insecureHTTP: true")
+)]
+pub struct ModelSpec {
+    /// A file, or a folder (prefix) that holds one `.onnx` file and its external data:
+    /// `s3://bucket/key`, `https://host/path`, `pvc://claim/path`, `hf://owner/name[@revision]/path`,
+    /// or `http://` with `insecureHTTP: true`.
+    #[schemars(length(min = 6, max = 2048))]
+    #[x_kube(
+        validation = ("self.matches('^(s3|https|http|pvc)://[^\\\\s@?#]+$') || self.matches('^hf://[^\\\\s@?#]+(@[A-Za-z0-9._:+-]+)?(/[^\\\\s@?#]*)?$')",
+            "model.uri must be s3://, https://, http://, pvc:// or hf://, without user information, query or fragment"),
+        validation = ("!self.contains('/../') && !self.endsWith('/..')", "model.uri must not contain '..'")
+    )]
+    pub uri: String,
+    /// `sha256:<64 hex>`. One file: of its bytes; several: of the sorted `sha256sum` lines. Absent: recorded at the
+    /// first load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
+    pub digest: Option<String>,
+    /// A Secret with the store's credentials, mounted into resolver and loader only:
+    /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `HF_TOKEN`, or `TOKEN`, or `USERNAME` and `PASSWORD`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Options>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hf: Option<HubOptions>,
+    /// A ConfigMap with certificate authorities in PEM, trusted beside the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_ref: Option<NameRef>,
+    /// Allows plain HTTP sources and endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "insecureHTTP")]
+    pub insecure_http: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NameRef {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct S3Options {
+    /// `https://host:port`, path-style. Absent: AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s@?#]+$"))]
+    pub endpoint: Option<String>,
+    /// Absent: us-east-1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HubOptions {
+    /// A mirror that speaks the hub's API. Absent: huggingface.co.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s@?#]+$"))]
+    pub endpoint: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeSpec {
+    /// The server image's version. Absent: the operator's, frozen in the revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub version: Option<String>,
+    /// Tried in order for each node of the graph; one that does not load is an error. The CPU is always the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub execution_providers: Vec<ExecutionProvider>,
+    /// ONNX Runtime session options, as `AddSessionConfigEntry` takes them, and `intra_op_num_threads`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 256)))]
+    pub session_options: BTreeMap<String, String>,
+    /// A model that takes longer to load and warm up has failed. Absent: 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub startup_timeout_seconds: Option<i32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExecutionProvider {
+    pub name: ProviderName,
+    /// As ONNX Runtime names them, for example `trt_fp16_enable: "true"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 256)))]
+    pub options: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::upper_case_acronyms)]
+pub enum ProviderName {
+    CPU,
+    CUDA,
+    TensorRT,
+}
+
+impl ProviderName {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProviderName::CPU => "CPU",
+            ProviderName::CUDA => "CUDA",
+            ProviderName::TensorRT => "TensorRT",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResourcesSpec {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub requests: BTreeMap<String, Quantity>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("(!has(self.labels) || self.labels.all(k, !k.startsWith('modelwright.dev/'))) && (!has(self.annotations) || self.annotations.all(k, !k.startsWith('modelwright.dev/')))",
+        "pod.labels and pod.annotations must not use the prefix modelwright.dev/")
+)]
+pub struct PodOptions {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 4096)))]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub runtime_class_name: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
+    pub node_selector: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub priority_class_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+}

@@ -1,0 +1,98 @@
+//! Read your writes: a reconcile starts only when the watches have shown what the last one wrote. Otherwise it would
+//! create twice, or take pods away on the word of a cache that is behind.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Written;
+use crate::observe::{Key, Meta, Snapshot};
+use crate::plan::{Kind, Write};
+
+/// A watch that shows nothing for so long has failed, or the object came and went between two events.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+
+#[derive(Default)]
+pub struct Expectations {
+    open: Mutex<HashMap<Key, Vec<Expectation>>>,
+}
+
+struct Expectation {
+    kind: Kind,
+    name: String,
+    written: Written,
+    gone: bool,
+    since: Option<Timestamp>,
+}
+
+impl Expectations {
+    pub fn expect(&self, snapshot: &Snapshot, write: &Write, written: Written) {
+        if write.kind() == Kind::Event {
+            return; // nothing watches events
+        }
+        let expectation = Expectation {
+            kind: write.kind(),
+            name: write.name().into(),
+            written,
+            gone: matches!(write, Write::Delete { .. }),
+            since: None,
+        };
+        let key = (snapshot.namespace().into(), snapshot.name().into());
+        self.lock().entry(key).or_default().push(expectation);
+    }
+
+    /// True when everything written for this ModelDeployment has been seen, or has been waited for long enough.
+    pub fn met(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
+        let key = (snapshot.namespace().to_string(), snapshot.name().to_string());
+        let mut open = self.lock();
+        let Some(expectations) = open.get_mut(&key) else { return true };
+        expectations.retain_mut(|e| {
+            let since = *e.since.get_or_insert(now);
+            !e.seen(snapshot) && now < since + PATIENCE
+        });
+        let met = expectations.is_empty();
+        if met {
+            open.remove(&key);
+        }
+        met
+    }
+
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<Expectation>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expectation {
+    fn seen(&self, snapshot: &Snapshot) -> bool {
+        if self.kind == Kind::ModelDeployment {
+            let version = snapshot.deployment.metadata.resource_version.as_deref();
+            return version.and_then(|v| v.parse::<u64>().ok()) >= Some(self.written.resource_version);
+        }
+        let found = meta(snapshot, self.kind, &self.name);
+        match found {
+            // Deletion in the background: marked is enough, the plan leaves it alone then.
+            Some(meta) if self.gone => meta.uid != self.written.uid || meta.deleting,
+            None => self.gone,
+            Some(meta) => meta.resource_version >= self.written.resource_version,
+        }
+    }
+}
+
+fn meta<'a>(snapshot: &'a Snapshot, kind: Kind, name: &str) -> Option<&'a Meta> {
+    let family = &snapshot.family;
+    let mut metas: Box<dyn Iterator<Item = &'a Meta>> = match kind {
+        Kind::ControllerRevision => Box::new(family.revisions.iter().map(|v| &v.meta)),
+        Kind::Job => Box::new(family.jobs.iter().map(|v| &v.meta)),
+        Kind::ReplicaSet => Box::new(family.replica_sets.iter().map(|v| &v.meta)),
+        Kind::Service => Box::new(family.service.iter().map(|v| &v.meta)),
+        Kind::PodDisruptionBudget => Box::new(family.budget.iter().map(|v| &v.meta)),
+        Kind::Pod => Box::new(family.pods.iter().map(|v| &v.meta)),
+        Kind::ModelDeployment | Kind::Event => return None,
+    };
+    metas.find(|meta| meta.name == name)
+}

@@ -1,0 +1,275 @@
+//! What is kept of each object: the fields that decisions read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::shelf::{Key, View};
+use crate::api::{annotations, labels};
+use crate::plan::RevisionData;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// The ModelDeployment whose label the object carries.
+    pub family: Key,
+    pub name: String,
+    pub uid: String,
+    /// Comparable as a number since Kubernetes 1.35 (KEP-5504), and in practice since etcd.
+    pub resource_version: u64,
+    /// The uid of the owner reference with `controller: true`.
+    pub owner_uid: Option<String>,
+    pub created: Timestamp,
+    pub deleting: bool,
+}
+
+impl Meta {
+    /// None without our label: not ours to know.
+    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        let deployment = meta.labels.as_ref()?.get(labels::DEPLOYMENT)?;
+        let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
+        Some(Self {
+            family: (meta.namespace.clone().unwrap_or_default(), deployment.clone()),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
+            owner_uid: owner.map(|o| o.uid.clone()),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0).unwrap_or(Timestamp::UNIX_EPOCH),
+            deleting: meta.deletion_timestamp.is_some(),
+        })
+    }
+}
+
+/// The number in the label `modelwright.dev/set: r<N>`.
+fn set_of(labels: &Option<BTreeMap<String, String>>) -> Option<u64> {
+    labels.as_ref()?.get(labels::SET)?.strip_prefix('r')?.parse().ok()
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RevisionView {
+    pub meta: Meta,
+    pub number: u64,
+    /// None: written by somebody else, or unreadable.
+    pub data: Option<RevisionData>,
+    /// The value of the verb `resolve-at` that this revision's source was last resolved for.
+    pub resolve_at: Option<String>,
+}
+
+impl RevisionView {
+    pub fn of(object: ControllerRevision) -> Option<Self> {
+        let data = object.data.and_then(|data| serde_json::from_value(data.0).ok());
+        let verb = object.metadata.annotations.as_ref().and_then(|a| a.get(annotations::RESOLVE_AT));
+        Some(Self {
+            meta: Meta::of(&object.metadata)?,
+            number: object.revision.try_into().ok()?,
+            data,
+            resolve_at: verb.cloned(),
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaSetView {
+    pub meta: Meta,
+    pub number: u64,
+    /// Asked for.
+    pub replicas: i32,
+    /// Status speaks of the newest spec.
+    pub observed: bool,
+    pub live: i32,
+    pub ready: i32,
+    pub available: i32,
+    /// The message of `ReplicaFailure`: quota, pod security, a missing ServiceAccount.
+    pub failure: Option<String>,
+}
+
+impl ReplicaSetView {
+    pub fn of(object: ReplicaSet) -> Option<Self> {
+        let status = object.status.unwrap_or_default();
+        let failure = status
+            .conditions
+            .into_iter()
+            .flatten()
+            .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")
+            .and_then(|c| c.message);
+        Some(Self {
+            meta: Meta::of(&object.metadata)?,
+            number: set_of(&object.metadata.labels)?,
+            replicas: object.spec.and_then(|s| s.replicas).unwrap_or(1),
+            observed: status.observed_generation >= object.metadata.generation,
+            live: status.replicas,
+            ready: status.ready_replicas.unwrap_or(0),
+            available: status.available_replicas.unwrap_or(0),
+            failure,
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceView {
+    pub meta: Meta,
+    /// The revision that the selector names.
+    pub number: Option<u64>,
+    pub moved_at: Option<Timestamp>,
+}
+
+impl ServiceView {
+    pub fn of(object: Service) -> Option<Self> {
+        let moved_at = object.metadata.annotations.as_ref().and_then(|a| a.get(annotations::MOVED_AT));
+        Some(Self {
+            meta: Meta::of(&object.metadata)?,
+            number: set_of(&object.spec.and_then(|s| s.selector)),
+            moved_at: moved_at.and_then(|t| t.parse().ok()),
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetView {
+    pub meta: Meta,
+}
+
+impl BudgetView {
+    pub fn of(object: PodDisruptionBudget) -> Option<Self> {
+        Some(Self { meta: Meta::of(&object.metadata)? })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    pub meta: Meta,
+    pub finished: bool,
+}
+
+impl JobView {
+    pub fn of(object: Job) -> Option<Self> {
+        let status = object.status.unwrap_or_default();
+        let finished = status
+            .conditions
+            .into_iter()
+            .flatten()
+            .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
+        Some(Self { meta: Meta::of(&object.metadata)?, finished })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    pub meta: Meta,
+    /// The revision of a serving pod; none for the resolve Job's.
+    pub number: Option<u64>,
+    pub phase: PodPhase,
+    /// Why the kubelet or the scheduler gave up on it: `Evicted`, `UnexpectedAdmissionError`, …
+    pub failure: Option<String>,
+    /// The scheduler's message while there is no room.
+    pub unschedulable: Option<String>,
+    pub scheduled_at: Option<Timestamp>,
+    pub ready: bool,
+    pub ip: Option<String>,
+    pub containers: Vec<ContainerView>,
+    /// Extended resources (GPUs) that it holds or waits for.
+    pub devices: BTreeMap<String, i64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerView {
+    pub name: String,
+    pub started_at: Option<Timestamp>,
+    /// Reason and message.
+    pub waiting: Option<(String, String)>,
+    /// How it last ended.
+    pub terminated: Option<Termination>,
+    pub restarts: i32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Termination {
+    pub reason: String,
+    pub exit_code: i32,
+    pub message: String,
+}
+
+impl PodView {
+    pub fn of(object: Pod) -> Option<Self> {
+        let meta = Meta::of(&object.metadata)?;
+        let number = set_of(&object.metadata.labels);
+        let status = object.status.unwrap_or_default();
+        let phase = match status.phase.as_deref() {
+            Some("Running") => PodPhase::Running,
+            Some("Succeeded") => PodPhase::Succeeded,
+            Some("Failed") => PodPhase::Failed,
+            _ => PodPhase::Pending,
+        };
+        let failure = (phase == PodPhase::Failed).then(|| {
+            format!("{}: {}", status.reason.unwrap_or_default(), status.message.unwrap_or_default())
+        });
+        let mut view = Self {
+            meta,
+            number,
+            phase,
+            failure,
+            unschedulable: None,
+            scheduled_at: None,
+            ready: false,
+            ip: status.pod_ip,
+            containers: status.container_statuses.into_iter().flatten().map(ContainerView::of).collect(),
+            devices: BTreeMap::new(),
+        };
+        for condition in status.conditions.into_iter().flatten() {
+            match (condition.type_.as_str(), condition.status.as_str()) {
+                ("PodScheduled", "True") => view.scheduled_at = condition.last_transition_time.map(|t| t.0),
+                ("PodScheduled", _) if condition.reason.as_deref() == Some("Unschedulable") => {
+                    view.unschedulable = Some(condition.message.unwrap_or_default());
+                }
+                ("Ready", "True") => view.ready = true,
+                _ => {}
+            }
+        }
+        let limits = object.spec.into_iter().flat_map(|s| s.containers).filter_map(|c| c.resources?.limits);
+        for (name, quantity) in limits.flatten().filter(|(name, _)| name.contains('/')) {
+            *view.devices.entry(name).or_default() += quantity.0.parse().unwrap_or(0);
+        }
+        Some(view)
+    }
+
+    pub fn container(&self, name: &str) -> Option<&ContainerView> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+}
+
+impl ContainerView {
+    fn of(status: ContainerStatus) -> Self {
+        let state = status.state.unwrap_or_default();
+        let ended = state.terminated.or(status.last_state.and_then(|s| s.terminated));
+        Self {
+            name: status.name,
+            started_at: state.running.and_then(|r| r.started_at).map(|t| t.0),
+            waiting: state.waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default())),
+            terminated: ended.map(|t| Termination {
+                reason: t.reason.unwrap_or_default(),
+                exit_code: t.exit_code,
+                message: t.message.unwrap_or_default(),
+            }),
+            restarts: status.restart_count,
+        }
+    }
+}
+
+macro_rules! has_meta {
+    ($($view:ty),+) => { $(impl View for $view {
+        fn meta(&self) -> &Meta { &self.meta }
+    })+ };
+}
+has_meta!(RevisionView, ReplicaSetView, ServiceView, BudgetView, JobView, PodView);

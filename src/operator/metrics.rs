@@ -1,0 +1,70 @@
+//! Prometheus metrics of the operator. Labels are bounded: never an object's name or an error's text.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::plan::Kind;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    kind: &'static str,
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+pub struct Metrics {
+    registry: Registry,
+    writes: Family<WriteLabels, Counter>,
+    reconciles: Family<OutcomeLabels, Counter>,
+    pub(super) seconds: Histogram,
+    /// 1 while this replica leads.
+    pub(super) leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("modelwright_operator"),
+            writes: Family::default(),
+            reconciles: Family::default(),
+            seconds: Histogram::new(buckets),
+            leader: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("writes", "Requests that change the API server's state", metrics.writes.clone());
+        registry.register("reconciles", "Passes over a ModelDeployment", metrics.reconciles.clone());
+        registry.register("reconcile_duration_seconds", "Time of a pass", metrics.seconds.clone());
+        registry.register("leader", "1 while this replica leads", metrics.leader.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    pub fn wrote(&self, kind: Kind, verb: &'static str, ok: bool) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.writes.get_or_create(&WriteLabels { kind: kind.as_str(), verb, outcome }).inc();
+    }
+
+    pub(super) fn reconciled(&self, outcome: &'static str) {
+        self.reconciles.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// The text that Prometheus scrapes.
+    pub(super) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

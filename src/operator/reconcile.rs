@@ -1,0 +1,160 @@
+//! One pass: observe, plan, apply, status.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use kube::runtime::controller::Action;
+
+use super::Context;
+use crate::api::ModelDeployment;
+use crate::apply::{self, WriteError};
+use crate::observe::{Family, PodView, Snapshot};
+use crate::{plan, status};
+
+/// A pass that failed for the moment is tried again after this.
+const RETRY: Duration = Duration::from_secs(2);
+/// Somebody else's object, or a rule of the cluster, is in the way: nothing tells us when it goes.
+const RETRY_REFUSED: Duration = Duration::from_secs(15);
+/// Watches can miss; nothing is left alone for longer.
+const RESYNC: Duration = Duration::from_secs(600);
+/// After this the Job controller has said why a Job has no pod.
+const JOB_GRACE: SignedDuration = SignedDuration::from_secs(2);
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the reconcile panicked: this is a bug")]
+    Panicked,
+}
+
+pub(super) async fn reconcile(
+    deployment: Arc<ModelDeployment>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    if !context.lease.held() || !context.shelves.synced() {
+        return Ok(Action::requeue(if context.lease.held() { Duration::from_millis(100) } else { RESYNC }));
+    }
+    let started = Instant::now();
+    // One poisonous object must not stop the others.
+    let result = AssertUnwindSafe(pass(deployment, &context)).catch_unwind().await;
+    context.metrics.seconds.observe(started.elapsed().as_secs_f64());
+    let result = result.unwrap_or(Err(Error::Panicked));
+    context.metrics.reconciled(if result.is_ok() { "ok" } else { "error" });
+    result
+}
+
+async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Action, Error> {
+    let now = Timestamp::now();
+    let snapshot = snapshot(deployment, context, now).await;
+    if !context.expectations.met(&snapshot, now) {
+        return Ok(Action::requeue(Duration::from_secs(1))); // the watch event that is missing wakes us sooner
+    }
+    let plan = plan::plan(&snapshot, now);
+    let applied = apply::apply(&context.writer, &context.expectations, &snapshot, &plan).await;
+    let mut wake_at = plan.wake_at;
+    if snapshot.deployment.metadata.deletion_timestamp.is_none() {
+        if context.pod_states.incomplete(&snapshot.family.pods) {
+            wake_at = Some(now + SignedDuration::from_secs(1)); // the poll wakes us sooner
+        } else {
+            let status = status::derive(&snapshot, &plan, &applied, now);
+            let (writer, expected) = (&context.writer, &context.expectations);
+            let later = status::write(writer, expected, &context.budget, &snapshot, status, now).await?;
+            wake_at = [wake_at, later].into_iter().flatten().min();
+        }
+    }
+    match applied.failure {
+        Some(error) => Err(error.into()),
+        None => Ok(Action::requeue(until(wake_at, now))),
+    }
+}
+
+fn until(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
+    let wait = wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    wait.map_or(RESYNC, |wait| wait.max(Duration::from_millis(10)).min(RESYNC))
+}
+
+async fn snapshot(deployment: Arc<ModelDeployment>, context: &Context, now: Timestamp) -> Snapshot {
+    let metadata = &deployment.metadata;
+    let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+    let family = context.shelves.family(&key, metadata.uid.as_deref().unwrap_or_default());
+    let job_failure = job_failure(context, &key.0, &family, now).await;
+    Snapshot {
+        pod_states: if family.pods.is_empty() { HashMap::new() } else { context.pod_states.of(&family.pods) },
+        gpu_holders: gpu_holders(context, &family),
+        job_failure,
+        settings: context.settings.clone(),
+        deployment,
+        family,
+    }
+}
+
+/// The Job controller reports a refused pod (quota, pod security, no ServiceAccount) by an event alone: the one
+/// read of a reconcile, and only for a Job that has no pod.
+async fn job_failure(context: &Context, namespace: &str, family: &Family, now: Timestamp) -> Option<String> {
+    let podless = |uid: &String| !family.pods.iter().any(|pod| pod.meta.owner_uid.as_ref() == Some(uid));
+    let job = family.jobs.iter().find(|job| !job.finished && podless(&job.meta.uid))?;
+    if now < job.meta.created + JOB_GRACE {
+        return None;
+    }
+    let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
+    let selector = format!("involvedObject.uid={},reason=FailedCreate", job.meta.uid);
+    let params = ListParams::default().fields(&selector);
+    let events = tokio::time::timeout(READ_DEADLINE, api.list(&params)).await.ok()?.ok()?;
+    let newest = events.items.into_iter().max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))?;
+    newest.message
+}
+
+/// Who has the devices that a pod of ours waits for, among the pods that this operator sees: its own.
+fn gpu_holders(context: &Context, family: &Family) -> BTreeMap<String, BTreeMap<String, i64>> {
+    let mut holders: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    let waits = |pod: &Arc<PodView>| pod.unschedulable.is_some() && !pod.devices.is_empty();
+    if !family.pods.iter().any(waits) {
+        return holders;
+    }
+    for pod in context.shelves.pods.all() {
+        if pod.scheduled_at.is_none() {
+            continue;
+        }
+        let (namespace, name) = &pod.meta.family;
+        for (resource, count) in &pod.devices {
+            *holders
+                .entry(resource.clone())
+                .or_default()
+                .entry(format!("{namespace}/{name}"))
+                .or_default() += count;
+        }
+    }
+    holders
+}
+
+pub(super) fn error_policy(deployment: Arc<ModelDeployment>, error: &Error, _: Arc<Context>) -> Action {
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+    match error {
+        // A newer view is on its way and wakes us; this is for the case that it is not.
+        Error::Write(WriteError::Stale(_)) => Action::requeue(RETRY),
+        Error::Write(WriteError::NotLeader) => Action::requeue(RESYNC),
+        Error::Write(WriteError::NamespaceTerminating) => Action::await_change(),
+        Error::Write(WriteError::NameConflict { .. } | WriteError::Refused { code: 400..=428, .. }) => {
+            tracing::warn!(namespace, name, %error, "the pass failed");
+            Action::requeue(RETRY_REFUSED)
+        }
+        Error::Write(_) => {
+            tracing::warn!(namespace, name, %error, "the pass failed");
+            Action::requeue(RETRY)
+        }
+        Error::Panicked => {
+            tracing::error!(namespace, name, %error, "the pass failed");
+            Action::requeue(RETRY_REFUSED)
+        }
+    }
+}

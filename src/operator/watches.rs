@@ -1,0 +1,86 @@
+//! Fills the shelves from watches, and wakes the ModelDeployments that an event touches.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::{Options, Trigger};
+use crate::api::labels;
+use crate::observe::{
+    BudgetView, JobView, PodView, ReplicaSetView, RevisionView, ServiceView, Shelf, Shelves, View,
+};
+
+pub(super) fn start(
+    client: &Client,
+    options: &Options,
+    shelves: &Arc<Shelves>,
+    trigger: &mpsc::Sender<Trigger>,
+) {
+    fill::<ControllerRevision, _>(client, options, shelves, trigger, |s| &s.revisions, RevisionView::of);
+    fill::<ReplicaSet, _>(client, options, shelves, trigger, |s| &s.replica_sets, ReplicaSetView::of);
+    fill::<Service, _>(client, options, shelves, trigger, |s| &s.services, ServiceView::of);
+    fill::<PodDisruptionBudget, _>(client, options, shelves, trigger, |s| &s.budgets, BudgetView::of);
+    fill::<Job, _>(client, options, shelves, trigger, |s| &s.jobs, JobView::of);
+    fill::<Pod, _>(client, options, shelves, trigger, |s| &s.pods, PodView::of);
+}
+
+fn fill<K, V>(
+    client: &Client,
+    options: &Options,
+    shelves: &Arc<Shelves>,
+    trigger: &mpsc::Sender<Trigger>,
+    shelf: fn(&Shelves) -> &Shelf<V>,
+    view: fn(K) -> Option<V>,
+) where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + 'static,
+    V: View,
+{
+    let api: Api<K> = match &options.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (shelves, trigger) = (shelves.clone(), trigger.clone());
+    let events = watch(api, watcher::Config::default().labels(labels::DEPLOYMENT)).default_backoff();
+    tokio::spawn(events.for_each(move |event| {
+        let touched = match event {
+            Ok(event) => shelf(&shelves).take(viewed(event, view)),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "a watch failed, it starts again");
+                Vec::new()
+            }
+        };
+        let trigger = trigger.clone();
+        async move {
+            for (namespace, name) in touched {
+                // Closed only when the process ends.
+                let _ = trigger.send(Trigger::new(&name).within(&namespace)).await;
+            }
+        }
+    }));
+}
+
+fn viewed<K, V>(event: Event<K>, view: fn(K) -> Option<V>) -> Event<Option<V>> {
+    match event {
+        Event::Apply(object) => Event::Apply(view(object)),
+        Event::Delete(object) => Event::Delete(view(object)),
+        Event::InitApply(object) => Event::InitApply(view(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    }
+}

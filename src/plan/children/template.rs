@@ -1,0 +1,242 @@
+//! The pod template of a revision. Rendered once, stored in the ControllerRevision, never rendered again.
+
+use serde_json::{Value, json};
+
+use super::super::revision::RevisionSpec;
+use super::{common_labels, revision_name};
+use crate::api::{PodOptions, ProviderName, labels};
+use crate::formats::{Assignment, Assignments, Resolved, SourceRequest, paths, ports};
+use crate::observe::{Settings, Snapshot};
+
+pub(in crate::plan) const SERVER: &str = "server";
+/// Of the server, where the user gives none: enough for a model of 100 MB.
+pub(in crate::plan) const DEFAULT_MEMORY: &str = "512Mi";
+const DEFAULT_CPU: &str = "100m";
+const DEFAULT_GRACE_SECONDS: i64 = 60;
+const DEFAULT_STARTUP_SECONDS: i32 = 600;
+
+/// The server's image for a spec, and the runtime version in it.
+pub fn image_for(settings: &Settings, spec: &RevisionSpec) -> (String, String) {
+    let runtime = spec.runtime.clone().unwrap_or_default();
+    let version = runtime.version.unwrap_or_else(|| settings.runtime_version.clone());
+    let asked = |name| runtime.execution_providers.iter().any(|p| p.name == name);
+    let flavour = if asked(ProviderName::TensorRT) {
+        "-tensorrt"
+    } else if asked(ProviderName::CUDA) {
+        "-cuda"
+    } else {
+        ""
+    };
+    (format!("{}:{version}{flavour}", settings.server_image), version)
+}
+
+pub(super) fn pod_template(
+    snapshot: &Snapshot,
+    number: u64,
+    spec: &RevisionSpec,
+    resolved: &Resolved,
+    image: &str,
+) -> Value {
+    let settings = &snapshot.settings;
+    let assignments = Assignments::new(vec![Assignment {
+        deployment: snapshot.name().into(),
+        revision: revision_name(snapshot, number),
+        model_version: number.to_string(),
+        port: ports::INFERENCE,
+        source: resolved.source.clone(),
+    }]);
+    let options = spec.pod.clone().unwrap_or_default();
+    let mut annotations = json!(options.annotations);
+    annotations[Assignments::ANNOTATION] = json!(serde_json::to_string(&assignments).unwrap_or_default());
+    // Workload identity is the pod's; its webhooks are told to leave the server out.
+    annotations["eks.amazonaws.com/skip-containers"] = json!(SERVER);
+    annotations["azure.workload.identity/skip-containers"] = json!(SERVER);
+
+    let mut pod_labels = json!(options.labels);
+    for (key, value) in common_labels(snapshot).as_object().into_iter().flatten() {
+        pod_labels[key] = value.clone();
+    }
+    pod_labels[labels::SET] = json!(format!("r{number}"));
+    pod_labels[labels::ROLE] = json!("serve");
+    // The gateway and clients reach pods by their address: a sidecar's mTLS would refuse them.
+    pod_labels["sidecar.istio.io/inject"] = json!("false");
+
+    let (mut volumes, mut mounts) = source_volumes(&resolved.source.request);
+    // Two models for a while, when a version is swapped inside the pod.
+    let size = 2 * resolved.source.size() / (1 << 20) + 64;
+    volumes.extend([
+        json!({ "name": "models", "emptyDir": { "sizeLimit": format!("{size}Mi") } }),
+        json!({ "name": "scratch", "emptyDir": { "sizeLimit": "256Mi" } }),
+        json!({ "name": "assignment", "downwardAPI": { "items": [{
+            "path": "assignment",
+            "fieldRef": { "fieldPath": format!("metadata.annotations['{}']", Assignments::ANNOTATION) },
+        }] } }),
+    ]);
+    let assignment = json!({ "name": "assignment", "mountPath": "/etc/modelwright/pod", "readOnly": true });
+    mounts.extend([json!({ "name": "models", "mountPath": paths::MODELS }), assignment.clone()]);
+
+    let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let mut pod = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": pod_security(),
+        "topologySpreadConstraints": [{
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": super::selector(snapshot, number) },
+        }],
+        "containers": [
+            {
+                // First, so that it fetches while the server's image, gigabytes on GPUs, is still pulled.
+                "name": "loader",
+                "image": settings.loader_image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "command": ["/modelwright-loader", "fetch"],
+                "resources": loader_resources(),
+                "securityContext": container_security(),
+                "volumeMounts": mounts,
+            },
+            {
+                "name": SERVER,
+                "image": image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "args": server_arguments(spec, grace),
+                "ports": [
+                    { "name": "http", "containerPort": ports::INFERENCE, "protocol": "TCP" },
+                    { "name": "admin", "containerPort": ports::ADMIN, "protocol": "TCP" },
+                ],
+                // The first probe runs at once; no startup probe, which costs up to a second to Ready.
+                "readinessProbe": { "httpGet": { "path": "/readyz", "port": "admin" },
+                    "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2 },
+                "livenessProbe": { "httpGet": { "path": "/healthz", "port": "admin" },
+                    "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6 },
+                "resources": server_resources(spec),
+                "securityContext": container_security(),
+                "volumeMounts": [
+                    { "name": "models", "mountPath": paths::MODELS, "readOnly": true },
+                    assignment,
+                    { "name": "scratch", "mountPath": paths::SCRATCH },
+                ],
+            },
+        ],
+        "volumes": volumes,
+    });
+    place(&mut pod, snapshot, spec.service_account_name.as_deref(), spec.pod.as_ref(), true);
+    json!({ "metadata": { "labels": pod_labels, "annotations": annotations }, "spec": pod })
+}
+
+fn server_arguments(spec: &RevisionSpec, grace: i64) -> Vec<String> {
+    let runtime = spec.runtime.clone().unwrap_or_default();
+    let startup = runtime.startup_timeout_seconds.unwrap_or(DEFAULT_STARTUP_SECONDS);
+    let mut arguments = vec![
+        "supervise".to_string(),
+        format!("--startup-timeout-seconds={startup}"),
+        format!("--grace-seconds={grace}"),
+    ];
+    for provider in &runtime.execution_providers {
+        let options = provider.options.iter().map(|(key, value)| format!(",{key}={value}"));
+        arguments.push(format!(
+            "--execution-provider={}{}",
+            provider.name.as_str(),
+            options.collect::<String>()
+        ));
+    }
+    for (key, value) in &runtime.session_options {
+        arguments.push(format!("--session-option={key}={value}"));
+    }
+    arguments
+}
+
+fn server_resources(spec: &RevisionSpec) -> Value {
+    let resources = spec.resources.clone().unwrap_or_default();
+    let mut rendered = json!({ "requests": resources.requests, "limits": resources.limits });
+    if !resources.limits.contains_key("memory") {
+        rendered["limits"]["memory"] =
+            resources.requests.get("memory").map_or(json!(DEFAULT_MEMORY), |q| json!(q));
+    }
+    if !resources.requests.contains_key("memory") {
+        rendered["requests"]["memory"] = rendered["limits"]["memory"].clone();
+    }
+    if !resources.requests.contains_key("cpu") {
+        rendered["requests"]["cpu"] = resources.limits.get("cpu").map_or(json!(DEFAULT_CPU), |q| json!(q));
+    }
+    rendered
+}
+
+/// The loader streams: its memory does not grow with the model.
+pub(super) fn loader_resources() -> Value {
+    json!({ "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "cpu": "1", "memory": "256Mi" } })
+}
+
+/// `restricted`, and no fixed user: OpenShift picks one. Loader and server share the image's user, so no fsGroup.
+pub(super) fn pod_security() -> Value {
+    json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } })
+}
+
+pub(super) fn container_security() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+    })
+}
+
+/// Credentials, authorities and claim of a source. Secret and ConfigMap are optional, so that the loader starts,
+/// names what is missing, and recovers when it appears.
+pub(super) fn source_volumes(request: &SourceRequest) -> (Vec<Value>, Vec<Value>) {
+    let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, path: &str, source: Value| {
+        let mut volume = source;
+        volume["name"] = json!(name);
+        volumes.push(volume);
+        mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
+    };
+    if let Some(secret) = &request.secret_name {
+        add("store", paths::STORE_SECRET, json!({ "secret": { "secretName": secret, "optional": true } }));
+    }
+    if let Some(bundle) = &request.ca_bundle_name {
+        add("ca", paths::CA_BUNDLE, json!({ "configMap": { "name": bundle, "optional": true } }));
+    }
+    let claim = request.uri.strip_prefix("pvc://").and_then(|rest| rest.split('/').next());
+    if let Some(claim) = claim {
+        let source = json!({ "persistentVolumeClaim": { "claimName": claim, "readOnly": true } });
+        add("source", paths::CLAIM, source);
+    }
+    (volumes, mounts)
+}
+
+/// Where the pod runs. The resolver needs no GPU, so it does not wait for a GPU node.
+pub(super) fn place(
+    pod: &mut Value,
+    snapshot: &Snapshot,
+    service_account: Option<&str>,
+    options: Option<&PodOptions>,
+    serving: bool,
+) {
+    let options = options.cloned().unwrap_or_default();
+    if let Some(name) = service_account {
+        pod["serviceAccountName"] = json!(name);
+    }
+    let ours = snapshot.settings.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+    let secrets: Vec<Value> = options.image_pull_secrets.iter().map(|s| json!(s)).chain(ours).collect();
+    if !secrets.is_empty() {
+        pod["imagePullSecrets"] = json!(secrets);
+    }
+    if !options.tolerations.is_empty() {
+        pod["tolerations"] = json!(options.tolerations);
+    }
+    if !serving {
+        return;
+    }
+    if !options.node_selector.is_empty() {
+        pod["nodeSelector"] = json!(options.node_selector);
+    }
+    if let Some(class) = options.runtime_class_name {
+        pod["runtimeClassName"] = json!(class);
+    }
+    if let Some(class) = options.priority_class_name {
+        pod["priorityClassName"] = json!(class);
+    }
+}

@@ -1,0 +1,154 @@
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::events::{Note, condition, transitions};
+use crate::api::{ConditionType, GROUP, ModelDeploymentStatus};
+use crate::apply::{Expectations, WriteError, Writer};
+use crate::observe::Snapshot;
+use crate::plan::{Kind, Write};
+
+/// A status that only says how far a rollout is waits its turn: at a thousand objects at once, four such writes each
+/// would take the API server from the work itself. Verdicts never wait.
+pub struct StatusBudget {
+    tokens: Mutex<(f64, Option<Timestamp>)>,
+}
+
+const BURST: f64 = 20.0;
+const PER_SECOND: f64 = 2.0;
+/// When a progress status that found no token is tried again.
+const LATER: SignedDuration = SignedDuration::from_secs(5);
+
+impl Default for StatusBudget {
+    fn default() -> Self {
+        Self { tokens: Mutex::new((BURST, None)) }
+    }
+}
+
+impl StatusBudget {
+    fn take(&self, now: Timestamp) -> bool {
+        let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, last) = *bucket;
+        let passed = last.map_or(0.0, |last| (now - last).total(jiff::Unit::Second).unwrap_or(0.0).max(0.0));
+        let tokens = (tokens + passed * PER_SECOND).min(BURST);
+        let granted = tokens >= 1.0;
+        *bucket = (if granted { tokens - 1.0 } else { tokens }, Some(now));
+        granted
+    }
+}
+
+/// Writes the status if it says something new, and the events that go with it. Some: look again then.
+pub async fn write(
+    writer: &Writer,
+    expectations: &Expectations,
+    budget: &StatusBudget,
+    snapshot: &Snapshot,
+    mut status: ModelDeploymentStatus,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, WriteError> {
+    let none = ModelDeploymentStatus::default();
+    let old = snapshot.deployment.status.as_ref().unwrap_or(&none);
+    keep_times(old, &mut status);
+    if *old == status {
+        return Ok(None);
+    }
+    if !is_verdict(old, &status) && !budget.take(now) {
+        return Ok(Some(now + LATER));
+    }
+    let write = Write::Apply {
+        kind: Kind::ModelDeployment,
+        name: snapshot.name().into(),
+        body: json!({
+            "apiVersion": format!("{GROUP}/v1alpha1"),
+            "kind": "ModelDeployment",
+            "metadata": { "name": snapshot.name(), "namespace": snapshot.namespace(), "uid": snapshot.uid() },
+            "status": status,
+        }),
+    };
+    let written = writer.send(snapshot.namespace(), &write).await?;
+    expectations.expect(snapshot, &write, written);
+    for note in transitions(old, &status) {
+        if note.warning {
+            tracing::warn!(
+                namespace = snapshot.namespace(),
+                name = snapshot.name(),
+                reason = note.reason,
+                message = note.message,
+                "degraded"
+            );
+        } else {
+            tracing::info!(
+                namespace = snapshot.namespace(),
+                name = snapshot.name(),
+                reason = note.reason,
+                message = note.message,
+                "progressed"
+            );
+        }
+        // An event is a courtesy: losing one must not fail the pass.
+        let _ = writer.send(snapshot.namespace(), &event(snapshot, &note, now)).await;
+    }
+    Ok(None)
+}
+
+/// A condition that did not turn keeps its time; a failure that is the same keeps its own.
+fn keep_times(old: &ModelDeploymentStatus, new: &mut ModelDeploymentStatus) {
+    for condition in &mut new.conditions {
+        let former = old.conditions.iter().find(|c| c.type_ == condition.type_);
+        if let Some(former) = former.filter(|c| c.status == condition.status) {
+            condition.last_transition_time = former.last_transition_time.clone();
+        }
+    }
+    match (&old.last_failure, &mut new.last_failure) {
+        (Some(former), Some(failure))
+            if former.reason == failure.reason && former.message == failure.message =>
+        {
+            failure.time = former.time.clone();
+        }
+        // What went wrong last stays to be read after it is mended.
+        (Some(former), none @ None) => *none = Some(former.clone()),
+        _ => {}
+    }
+}
+
+/// Something that a script or a person waits for.
+fn is_verdict(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> bool {
+    let turned = |kind| {
+        let key = |s| condition(s, kind).map(|c| (c.status.clone(), c.reason.clone()));
+        let (before, after) = (key(old), key(new));
+        before != after && [before, after].iter().flatten().any(|(status, _)| status != "Unknown")
+    };
+    let degraded = |s| condition(s, ConditionType::Degraded).is_some_and(|c| c.status == "True");
+    turned(ConditionType::Ready)
+        || degraded(old) != degraded(new)
+        || condition(old, ConditionType::Available).map_or("False", |c| &c.status)
+            != condition(new, ConditionType::Available).map_or("False", |c| &c.status)
+        || (old.stable_revision.is_some() && old.stable_revision != new.stable_revision)
+}
+
+fn event(snapshot: &Snapshot, note: &Note, now: Timestamp) -> Write {
+    let name = format!("{}.{:x}", snapshot.name(), now.as_nanosecond() as u64 ^ note.reason.len() as u64);
+    let body = json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": { "name": name, "namespace": snapshot.namespace() },
+        "eventTime": format!("{now:.6}"),
+        "type": if note.warning { "Warning" } else { "Normal" },
+        "reason": note.reason,
+        "note": note.message.chars().take(1000).collect::<String>(),
+        "action": "Reconcile",
+        "reportingController": "modelwright.dev/operator",
+        "reportingInstance": "modelwright-operator",
+        "regarding": {
+            "apiVersion": format!("{GROUP}/v1alpha1"),
+            "kind": "ModelDeployment",
+            "namespace": snapshot.namespace(),
+            "name": snapshot.name(),
+            "uid": snapshot.uid(),
+            "resourceVersion": snapshot.deployment.metadata.resource_version,
+        },
+    });
+    Write::Create { kind: Kind::Event, name, body }
+}
