@@ -1,1 +1,7 @@
-fn main() {}
+//! The inference server: `modelwright-server --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    modelwright::server::cli::run()
+}

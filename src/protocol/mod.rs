@@ -1,1 +1,30 @@
-//! protocol
+//! Open Inference Protocol, version 2: messages and codecs, REST and gRPC.
+//!
+//! ```text
+//! JSON (+ binary tensors) ──> rest::decode ─┐                       ┌─> rest::encode ──> JSON (+ binary tensors)
+//!                                           ├─> InferRequest … InferResponse
+//! ModelInferRequest ────────> grpc::decode ─┘                       └─> grpc::encode ──> ModelInferResponse
+//! ```
+//!
+//! Sources: <https://github.com/kserve/open-inference-protocol> and Triton's `extension_binary_data.md`. Nothing here
+//! knows a model, a session or a socket.
+
+pub mod grpc;
+pub mod rest;
+
+mod datatype;
+mod error;
+mod infer;
+mod metadata;
+mod tensor;
+
+pub use datatype::Datatype;
+pub use error::{Error, Kind};
+pub use infer::{InferRequest, InferResponse, Parameter, Parameters, RequestedOutput};
+pub use metadata::{ModelMetadata, ServerMetadata, TensorSpec};
+pub use tensor::{Tensor, bytes_elements, element_count};
+
+/// The extensions of the protocol that both codecs speak.
+pub const EXTENSIONS: &[&str] = &["binary_tensor_data"];
+/// The tensor axes that a request may have: no real model comes near, and nested JSON stays shallow.
+pub const MAX_RANK: usize = 32;

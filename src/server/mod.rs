@@ -1,1 +1,22 @@
-//! server
+//! The inference server.
+//!
+//! ```text
+//! modelwright-server supervise            PID 1 of the pod: assignment file in, state and readiness out
+//!   └─ modelwright-server worker          one process a revision: a crash stays its own
+//!        listen ──> rest | grpc ──> model (one InferRequest) ──> queue ──> engine, one OS thread a CPU
+//! modelwright-server serve                a worker for a laptop
+//! ```
+
+pub mod cgroup;
+pub mod cli;
+pub mod engine;
+pub mod grpc;
+pub mod listen;
+pub mod metrics;
+pub mod model;
+pub mod queue;
+pub mod report;
+pub mod rest;
+pub mod supervisor;
+pub mod warmup;
+pub mod worker;

@@ -1,0 +1,244 @@
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::data::{DataSeed, Parsed};
+use crate::protocol::{
+    Datatype, Error, InferRequest, Parameter, Parameters, RequestedOutput, Tensor, element_count,
+};
+
+/// Reads an inference request. `header_length` is the value of `Inference-Header-Content-Length`, if any.
+///
+/// # Errors
+/// `Kind::Invalid`, with a message that names the tensor.
+pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
+    let json = match header_length {
+        None => &body[..],
+        Some(length) => body.get(..length).ok_or_else(|| {
+            Error::invalid(format!(
+                "Inference-Header-Content-Length is {length}, but the body has {} bytes",
+                body.len()
+            ))
+        })?,
+    };
+    let request: Request = serde_json::from_slice(json).map_err(|e| Error::invalid(sentence(&e)))?;
+
+    let mut binary = body.slice(json.len()..);
+    let mut inputs = Vec::with_capacity(request.inputs.len());
+    for input in request.inputs {
+        inputs.push(input.into_tensor(&mut binary, header_length.is_some())?);
+    }
+    if !binary.is_empty() {
+        return Err(Error::invalid(format!("{} bytes follow the last tensor's binary data", binary.len())));
+    }
+
+    let outputs = request
+        .outputs
+        .unwrap_or_default()
+        .into_iter()
+        .map(Output::into_request)
+        .collect::<Result<_, _>>()?;
+    let parameters = request.parameters.unwrap_or_default();
+    Ok(InferRequest {
+        id: request.id.unwrap_or_default(),
+        binary_output: flag(&parameters, "binary_data_output")?.unwrap_or(false),
+        parameters,
+        inputs,
+        outputs,
+    })
+}
+
+fn sentence(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => error.to_string(),
+        _ => format!("the request is not JSON: {error}"),
+    }
+}
+
+fn flag(parameters: &Parameters, name: &str) -> Result<Option<bool>, Error> {
+    match parameters.get(name) {
+        None => Ok(None),
+        Some(Parameter::Bool(value)) => Ok(Some(*value)),
+        Some(_) => Err(Error::invalid(format!("parameter {name} must be true or false"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    id: Option<String>,
+    parameters: Option<Parameters>,
+    #[serde(borrow)]
+    inputs: Vec<Input<'a>>,
+    outputs: Option<Vec<Output>>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    name: String,
+    parameters: Option<Parameters>,
+}
+
+impl Output {
+    fn into_request(self) -> Result<RequestedOutput, Error> {
+        let binary = flag(&self.parameters.unwrap_or_default(), "binary_data")
+            .map_err(|e| Error::invalid(format!("output {:?}: {e}", self.name)))?;
+        Ok(RequestedOutput { name: self.name, binary })
+    }
+}
+
+/// Tensors of a request, with their data read when the datatype stands before it (as all clients write it).
+struct Input<'a> {
+    name: String,
+    datatype: Datatype,
+    shape: Vec<i64>,
+    parameters: Parameters,
+    data: Option<Data<'a>>,
+}
+
+enum Data<'a> {
+    Parsed(Parsed),
+    Raw(&'a RawValue),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InputVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Name,
+    Datatype,
+    Shape,
+    Parameters,
+    Data,
+    #[serde(other)]
+    Unknown,
+}
+
+struct InputVisitor;
+
+impl<'de> Visitor<'de> for InputVisitor {
+    type Value = Input<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an input tensor")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
+        fn once<T, E: serde::de::Error>(
+            slot: &mut Option<T>,
+            field: &'static str,
+            value: T,
+        ) -> Result<(), E> {
+            match slot.replace(value) {
+                Some(_) => Err(E::duplicate_field(field)),
+                None => Ok(()),
+            }
+        }
+        let (mut name, mut datatype, mut shape, mut parameters, mut data) = (None, None, None, None, None);
+        while let Some(field) = map.next_key::<Field>()? {
+            match field {
+                Field::Name => once(&mut name, "name", map.next_value::<String>()?)?,
+                Field::Shape => once(&mut shape, "shape", map.next_value::<Vec<i64>>()?)?,
+                Field::Parameters => once(&mut parameters, "parameters", map.next_value::<Parameters>()?)?,
+                Field::Datatype => {
+                    let text = map.next_value::<String>()?;
+                    let known = Datatype::parse(&text)
+                        .ok_or_else(|| A::Error::custom(format_args!("unknown datatype {text:?}")))?;
+                    once(&mut datatype, "datatype", known)?;
+                }
+                Field::Data => {
+                    let value = match datatype {
+                        None => Data::Raw(map.next_value()?),
+                        // Without the body's size in hand, only a small promise is kept in advance.
+                        Some(datatype) => Data::Parsed(
+                            map.next_value_seed(DataSeed {
+                                datatype,
+                                hint: shape
+                                    .as_deref()
+                                    .and_then(|s| element_count(s).ok())
+                                    .unwrap_or(0)
+                                    .min(1 << 16),
+                            })?,
+                        ),
+                    };
+                    once(&mut data, "data", value)?;
+                }
+                Field::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Input {
+            name: name.ok_or_else(|| A::Error::missing_field("name"))?,
+            datatype: datatype.ok_or_else(|| A::Error::missing_field("datatype"))?,
+            shape: shape.ok_or_else(|| A::Error::missing_field("shape"))?,
+            parameters: parameters.unwrap_or_default(),
+            data,
+        })
+    }
+}
+
+impl Input<'_> {
+    fn into_tensor(self, binary: &mut Bytes, has_binary: bool) -> Result<Tensor, Error> {
+        let name = self.name;
+        let wrong = |what: String| Error::invalid(format!("input {name:?}: {what}"));
+        let size = match self.parameters.get("binary_data_size") {
+            None => None,
+            Some(Parameter::Int64(size)) => match usize::try_from(*size) {
+                Ok(size) => Some(size),
+                Err(_) => return Err(wrong(format!("binary_data_size is {size}"))),
+            },
+            Some(_) => return Err(wrong("binary_data_size must be a number of bytes".into())),
+        };
+        let bytes = match (self.data, size) {
+            (Some(_), Some(_)) => return Err(wrong("has both data and binary_data_size".into())),
+            (None, None) => return Err(wrong("has neither data nor binary_data_size".into())),
+            (None, Some(_)) if !has_binary => {
+                return Err(wrong(
+                    "binary_data_size needs the header Inference-Header-Content-Length".into(),
+                ));
+            }
+            (None, Some(size)) if size > binary.len() => {
+                return Err(wrong(format!(
+                    "binary_data_size is {size}, but {} bytes are left",
+                    binary.len()
+                )));
+            }
+            (None, Some(size)) => binary.split_to(size),
+            (Some(data), None) => {
+                let parsed = match data {
+                    Data::Parsed(parsed) => parsed,
+                    Data::Raw(raw) => DataSeed { datatype: self.datatype, hint: 0 }
+                        .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
+                        .map_err(|e| wrong(e.to_string()))?,
+                };
+                let count = element_count(&self.shape).map_err(wrong)?;
+                let nested = parsed.dims.len() > 1;
+                let fits = parsed.count == count
+                    && (!nested
+                        || parsed.dims.iter().zip(&self.shape).all(|(have, want)| *have as i64 == *want)
+                            && parsed.dims.len() <= self.shape.len()
+                            && (parsed.dims.len() == self.shape.len() || count == 0));
+                if !fits {
+                    let held = match nested {
+                        true => format!("arrays of {:?}", parsed.dims),
+                        false => format!("{} elements", parsed.count),
+                    };
+                    return Err(wrong(format!("data holds {held}, shape is {:?}", self.shape)));
+                }
+                parsed.bytes
+            }
+        };
+        Tensor::new(name, self.datatype, self.shape, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The REST form: a JSON object, followed by the raw bytes of those tensors that say `binary_data_size`.
+
+mod data;
+mod decode;
+mod encode;
+
+pub use decode::decode;
+pub use encode::{Encoded, encode};
+
+/// Length of the JSON part; absent when the whole body is JSON.
+pub const HEADER_LENGTH: &str = "inference-header-content-length";

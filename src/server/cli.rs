@@ -1,0 +1,265 @@
+//! The command line of `modelwright-server`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::cgroup::Cgroup;
+use super::engine::ort::{Provider, ProviderName};
+use super::model::Identity;
+use super::report::Reporter;
+use super::supervisor::{self, SupervisorOptions};
+use super::worker::{self, WorkerOptions};
+use crate::formats::{paths, ports};
+
+/// Serves ONNX models by the Open Inference Protocol, version 2: REST and gRPC on one port.
+#[derive(Debug, Parser)]
+#[command(name = "modelwright-server", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a model file, without Kubernetes.
+    Serve(Serve),
+    /// The main process of a serving pod: runs one worker for each assigned revision.
+    Supervise(Supervise),
+    /// One model, under a supervisor.
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// How models are run and requests are bounded; the supervisor passes it on to its workers.
+#[derive(Debug, Args)]
+struct Runtime {
+    /// CPU, CUDA or TensorRT, with ONNX Runtime's options for it; repeatable, tried in order. One that does not load
+    /// is an error. None given: CPU.
+    #[arg(long = "execution-provider", value_name = "NAME[,KEY=VALUE…]")]
+    execution_providers: Vec<String>,
+    /// ONNX Runtime's session options by their own names; repeatable.
+    #[arg(long = "session-option", value_name = "KEY=VALUE")]
+    session_options: Vec<String>,
+    /// Largest request body, in bytes.
+    #[arg(long, default_value_t = 64 << 20)]
+    max_request_bytes: usize,
+    /// Requests that may wait for a thread; more are refused with 503.
+    #[arg(long, default_value_t = 1000)]
+    max_queued_requests: usize,
+    /// A request that takes longer is answered with 504.
+    #[arg(long, default_value_t = 30)]
+    request_timeout_seconds: u64,
+}
+
+impl Runtime {
+    fn providers(&self) -> Result<Vec<Provider>, String> {
+        let parse = |text: &String| text.parse().map_err(|e| format!("--execution-provider {text}: {e}"));
+        self.execution_providers.iter().map(parse).collect()
+    }
+
+    fn session_options(&self) -> Result<Vec<(String, String)>, String> {
+        let parse = |text: &String| match text.split_once('=') {
+            Some((key, value)) if !text.contains('\0') => Ok((key.to_string(), value.to_string())),
+            _ => Err(format!("--session-option {text}: not key=value")),
+        };
+        self.session_options.iter().map(parse).collect()
+    }
+
+    /// These settings again, as arguments.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--max-request-bytes={}", self.max_request_bytes),
+            format!("--max-queued-requests={}", self.max_queued_requests),
+            format!("--request-timeout-seconds={}", self.request_timeout_seconds),
+        ];
+        arguments.extend(self.execution_providers.iter().map(|p| format!("--execution-provider={p}")));
+        arguments.extend(self.session_options.iter().map(|o| format!("--session-option={o}")));
+        arguments
+    }
+}
+
+/// The way out.
+#[derive(Debug, Args)]
+struct Stop {
+    /// After SIGTERM, requests are accepted this long: it takes a while until every client's node knows.
+    #[arg(long, default_value_t = 5)]
+    drain_seconds: u64,
+    /// After SIGTERM, everything is over by then (the pod's terminationGracePeriodSeconds).
+    #[arg(long, default_value_t = 30)]
+    grace_seconds: u64,
+}
+
+impl Stop {
+    /// Two seconds are kept for what still runs.
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds.min(self.grace_seconds.saturating_sub(2)))
+    }
+
+    /// The supervisor needs one second to see its workers end.
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds.saturating_sub(1).max(1))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// An ONNX file; external data lies beside it.
+    #[arg(long)]
+    model: PathBuf,
+    /// The model's name in requests; default: the file's name without its ending.
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+#[derive(Debug, Args)]
+struct Supervise {
+    /// The assignments, a downward-API file.
+    #[arg(long, default_value = paths::ASSIGNMENT)]
+    assignment: PathBuf,
+    /// Where the loader puts models.
+    #[arg(long, default_value = paths::MODELS)]
+    models: PathBuf,
+    /// /healthz, /readyz, /metrics, /modelwright/v1/state.
+    #[arg(long, default_value_t = ports::ADMIN)]
+    admin_port: u16,
+    /// A worker that is not ready by then is replaced.
+    #[arg(long, default_value_t = 900)]
+    startup_timeout_seconds: u64,
+    #[command(flatten)]
+    runtime: Runtime,
+    #[command(flatten)]
+    stop: Stop,
+}
+
+#[derive(Debug, Args)]
+struct Worker {
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long)]
+    name: String,
+    #[arg(long)]
+    model_version: String,
+    #[arg(long)]
+    port: u16,
+    /// Answered in the header modelwright-revision.
+    #[arg(long)]
+    revision: Option<String>,
+    /// Answered in the header modelwright-digest.
+    #[arg(long)]
+    digest: Option<String>,
+    /// Bytes of data the process may allocate.
+    #[arg(long)]
+    memory_limit: Option<u64>,
+    #[command(flatten)]
+    runtime: Runtime,
+    #[command(flatten)]
+    stop: Stop,
+}
+
+/// Runs the command; the process's exit code.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    crate::telemetry::init();
+    let ended = match cli.command {
+        Command::Supervise(arguments) => supervise(arguments),
+        Command::Worker(arguments) => work(arguments),
+        Command::Serve(arguments) => serve(arguments),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            tracing::error!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn supervise(arguments: Supervise) -> Result<u8, String> {
+    let providers = arguments.runtime.providers()?;
+    arguments.runtime.session_options()?;
+    let mut worker_arguments = arguments.runtime.arguments();
+    worker_arguments.push(format!("--drain-seconds={}", arguments.stop.drain_seconds));
+    // Workers end before the supervisor would have to kill them.
+    worker_arguments.push(format!("--grace-seconds={}", arguments.stop.grace_seconds.saturating_sub(1)));
+    let options = SupervisorOptions {
+        assignment: arguments.assignment,
+        models: arguments.models,
+        admin_port: arguments.admin_port,
+        startup_timeout: Duration::from_secs(arguments.startup_timeout_seconds),
+        grace: arguments.stop.grace(),
+        cap_memory: providers.iter().all(|p| p.name == ProviderName::Cpu),
+        worker_arguments,
+    };
+    // Files, children and probes: one thread is plenty.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the runtime can't be started: {e}"))?;
+    runtime.block_on(supervisor::run(options)).map_err(|e| e.to_string())
+}
+
+fn work(arguments: Worker) -> Result<u8, String> {
+    let (drain, grace) = (arguments.stop.drain(), arguments.stop.grace());
+    let options = WorkerOptions {
+        model: arguments.model,
+        identity: Identity {
+            name: arguments.name,
+            version: arguments.model_version,
+            revision: arguments.revision,
+            digest: arguments.digest,
+        },
+        port: arguments.port,
+        providers: arguments.runtime.providers()?,
+        session_options: arguments.runtime.session_options()?,
+        cpus: Cgroup::default().cpus(),
+        memory_limit: arguments.memory_limit,
+        queue_capacity: arguments.runtime.max_queued_requests,
+        max_request_bytes: arguments.runtime.max_request_bytes,
+        request_timeout: Duration::from_secs(arguments.runtime.request_timeout_seconds),
+        drain,
+        grace,
+    };
+    start_worker(options, Reporter::supervisor().map_err(|e| format!("no supervisor: {e}"))?)
+}
+
+fn serve(arguments: Serve) -> Result<u8, String> {
+    if !arguments.model.is_file() {
+        return Err(format!("{} is not a file", arguments.model.display()));
+    }
+    let stem = || arguments.model.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let name = arguments.name.clone().or_else(stem).unwrap_or_else(|| "model".into());
+    tracing::info!(name, port = arguments.port, "serving; stop with Ctrl-C");
+    let options = WorkerOptions {
+        identity: Identity { name, version: "1".into(), revision: None, digest: None },
+        port: arguments.port,
+        providers: arguments.runtime.providers()?,
+        session_options: arguments.runtime.session_options()?,
+        cpus: Cgroup::default().cpus(),
+        memory_limit: None,
+        queue_capacity: arguments.runtime.max_queued_requests,
+        max_request_bytes: arguments.runtime.max_request_bytes,
+        request_timeout: Duration::from_secs(arguments.runtime.request_timeout_seconds),
+        // Nothing routes to a laptop: whoever pressed Ctrl-C waits for running requests only.
+        drain: Duration::ZERO,
+        grace: Duration::from_secs(10),
+        model: arguments.model,
+    };
+    start_worker(options, Reporter::Log)
+}
+
+fn start_worker(options: WorkerOptions, reporter: Reporter) -> Result<u8, String> {
+    // Sockets and JSON only; the model has threads of its own.
+    let threads = options.cpus.clamp(1, 2);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = runtime.map_err(|e| format!("the runtime can't be started: {e}"))?;
+    let ended = runtime.block_on(worker::run(options, Arc::new(reporter))).map_err(|e| e.to_string());
+    // A model that is still loading can't be interrupted, and is not waited for.
+    runtime.shutdown_background();
+    ended
+}

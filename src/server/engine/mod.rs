@@ -1,0 +1,81 @@
+//! What runs a model: ONNX Runtime, or a stand-in in tests.
+
+pub mod explain;
+#[cfg(test)]
+pub mod fake;
+pub mod ort;
+#[allow(unsafe_code)]
+mod raw;
+
+use crate::protocol::{Tensor, TensorSpec};
+
+/// Runs one model on one thread at a time; a server has several.
+pub trait Runner: Send {
+    /// `inputs`: all of the model's, in its order, already checked against its signature. `outputs`: indices into the
+    /// model's outputs.
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+}
+
+/// A model in memory.
+pub struct Loaded {
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+    /// One a thread.
+    pub runners: Vec<Box<dyn Runner>>,
+    /// The first execution provider asked for: `CPU`, `CUDA`, `TensorRT`.
+    pub device: String,
+    /// What the user should know, though the model serves.
+    pub note: Option<String>,
+}
+
+/// A model that can't be served: a reason of the condition table, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct LoadError {
+    pub reason: Reason,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    ModelInvalid,
+    OpsetUnsupported,
+    ExecutionProviderUnavailable,
+    OutOfMemory,
+    InsufficientGpuMemory,
+    /// The process ended, or never got ready, for no cause that has a name of its own.
+    CrashLooping,
+}
+
+impl Reason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::ModelInvalid => "ModelInvalid",
+            Reason::OpsetUnsupported => "OpsetUnsupported",
+            Reason::ExecutionProviderUnavailable => "ExecutionProviderUnavailable",
+            Reason::OutOfMemory => "OutOfMemory",
+            Reason::InsufficientGpuMemory => "InsufficientGPUMemory",
+            Reason::CrashLooping => "CrashLooping",
+        }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One inference that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The request's shapes or values are at fault.
+    #[error("{0}")]
+    Refused(String),
+    /// This run failed; the next may not.
+    #[error("{0}")]
+    Failed(String),
+    /// The session is beyond use (a CUDA context stays poisoned): only a new process helps.
+    #[error("{0}")]
+    Poisoned(String),
+}

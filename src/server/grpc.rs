@@ -1,0 +1,151 @@
+//! The gRPC skin.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::HeaderMap;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::model::Server;
+use crate::protocol::grpc::proto::grpc_inference_service_server::{
+    GrpcInferenceService, GrpcInferenceServiceServer,
+};
+use crate::protocol::grpc::{decode, encode, proto};
+use crate::protocol::{Error, Kind};
+
+pub fn router(server: Arc<Server>) -> Router {
+    let limit = server.max_request_bytes;
+    let service = GrpcInferenceServiceServer::new(Service(server))
+        .max_decoding_message_size(limit)
+        // An answer is as large as the model makes it.
+        .max_encoding_message_size(usize::MAX);
+    tonic::service::Routes::new(service).into_axum_router().reset_fallback()
+}
+
+struct Service(Arc<Server>);
+
+fn status(error: Error) -> Status {
+    let unavailable = error.kind == Kind::Unavailable;
+    let mut status = Status::from(error);
+    if unavailable {
+        let seconds = super::queue::RETRY_AFTER.as_secs().into();
+        status.metadata_mut().insert("retry-after", seconds);
+    }
+    status
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Service {
+    async fn server_live(
+        &self,
+        _: Request<proto::ServerLiveRequest>,
+    ) -> Result<Response<proto::ServerLiveResponse>, Status> {
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<proto::ServerReadyRequest>,
+    ) -> Result<Response<proto::ServerReadyResponse>, Status> {
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.0.is_ready() }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        let request = request.into_inner();
+        self.0.check_name(&request.name, Some(&request.version)).map_err(status)?;
+        Ok(Response::new(proto::ModelReadyResponse { ready: self.0.is_ready() }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<proto::ServerMetadataRequest>,
+    ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
+        let metadata = self.0.metadata();
+        Ok(Response::new(proto::ServerMetadataResponse {
+            name: metadata.name,
+            version: metadata.version,
+            extensions: metadata.extensions,
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<proto::ModelMetadataRequest>,
+    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        let request = request.into_inner();
+        self.0.check_name(&request.name, Some(&request.version)).map_err(status)?;
+        Ok(Response::new(self.0.model_metadata().map_err(status)?.into()))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<proto::ModelInferRequest>,
+    ) -> Result<Response<proto::ModelInferResponse>, Status> {
+        let started = Instant::now();
+        let timeout = grpc_timeout(request.metadata())
+            .map_or(self.0.request_timeout, |t| t.min(self.0.request_timeout));
+        let result = self.answer(request.into_inner(), started + timeout).await;
+        let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
+        self.0.metrics.request("grpc", outcome, started.elapsed());
+        result.map(Response::new).map_err(status)
+    }
+}
+
+impl Service {
+    async fn answer(
+        &self,
+        message: proto::ModelInferRequest,
+        deadline: Instant,
+    ) -> Result<proto::ModelInferResponse, Error> {
+        self.0.check_name(&message.model_name, Some(&message.model_version))?;
+        let mut request = decode(message)?;
+        let response = self.0.infer(&mut request, deadline).await?;
+        Ok(encode(response, &request))
+    }
+}
+
+/// The client's `grpc-timeout`: up to eight digits and a unit.
+fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+/// Whether a request is gRPC, by its media type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A status as a whole HTTP response.
+pub fn failure(error: Error) -> axum::response::Response {
+    status(error).into_http()
+}
+
+/// tonic says OUT_OF_RANGE of a message above the limit; gRPC's own libraries, and clients, know RESOURCE_EXHAUSTED.
+pub fn rename_too_large(headers: &mut HeaderMap) {
+    const OUT_OF_RANGE: &str = "11";
+    const RESOURCE_EXHAUSTED: &str = "8";
+    if headers.get("grpc-status").is_some_and(|v| v == OUT_OF_RANGE) {
+        headers.insert("grpc-status", axum::http::HeaderValue::from_static(RESOURCE_EXHAUSTED));
+    }
+}
+
+#[cfg(test)]
+mod tests;

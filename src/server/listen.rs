@@ -1,0 +1,198 @@
+//! Sockets: REST and gRPC on one port, and the way out without losing a request.
+//!
+//! ```text
+//! Serving ── SIGTERM ──> Draining ── endpoints have forgotten us ──> Closing ── last answer ──> exit
+//!                        still accepts; HTTP/1 answers say            accepts no more; idle
+//!                        `Connection: close`, HTTP/2 gets GOAWAY      connections are closed
+//! ```
+//! An idle HTTP/1 connection is not closed while `Draining`: its client may be about to send.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Request, Version, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::model::{Identity, Server};
+use super::{grpc, rest};
+use crate::protocol::{Error, Kind};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    Draining,
+    Closing,
+}
+
+/// More wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 4096;
+/// From the opening of a connection, or the end of its last request, to the end of the next request's headers: clients'
+/// pools keep connections for about a minute.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// HTTP/2's 64 KiB would let a stream carry one window a round trip.
+const HTTP2_WINDOW: u32 = 4 << 20;
+const HTTP2_STREAMS: u32 = 1024;
+
+/// Listens on every address, IPv6 and IPv4.
+pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        // A kernel without IPv6.
+        Err(e) if e.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
+}
+
+/// The worker's application: both skins, and the headers that every answer bears.
+pub fn worker_router(server: Arc<Server>) -> Router {
+    let headers = identity_headers(&server.identity);
+    let timeout = server.request_timeout;
+    let finish = move |request: axum::extract::Request, next: Next| {
+        let headers = headers.clone();
+        async move {
+            let is_grpc = grpc::is_grpc(request.headers());
+            let mut response = match is_grpc {
+                // REST has its deadlines inside; tonic reads the message before our code is called.
+                false => next.run(request).await,
+                true => match tokio::time::timeout(timeout, next.run(request)).await {
+                    Ok(response) => response,
+                    Err(_) => grpc::failure(Error::timed_out(timeout)),
+                },
+            };
+            if is_grpc {
+                grpc::rename_too_large(response.headers_mut());
+            }
+            response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+            response
+        }
+    };
+    rest::router(server.clone())
+        .merge(grpc::router(server))
+        .fallback(unknown_path)
+        .layer(axum::middleware::from_fn(finish))
+}
+
+fn identity_headers(identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
+    let header = |name, value: &Option<String>| {
+        Some((HeaderName::from_static(name), HeaderValue::from_str(value.as_deref()?).ok()?))
+    };
+    [header("modelwright-revision", &identity.revision), header("modelwright-digest", &identity.digest)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+async fn unknown_path(request: Request<Body>) -> Response {
+    match grpc::is_grpc(request.headers()) {
+        true => grpc::failure(Error::new(Kind::MethodNotAllowed, "this server does not have this method")),
+        false => rest::Failure(Error::not_found("unknown path")).into_response(),
+    }
+}
+
+/// Accepts and answers until `Closing`, then finishes what runs. Drop it to end at once.
+pub async fn serve(listener: TcpListener, app: Router, mut phase: watch::Receiver<Phase>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut closing = pin!({
+        let mut phase = phase.clone();
+        async move {
+            // A sender that is gone has nothing more to serve.
+            let _ = phase.wait_for(|p| *p == Phase::Closing).await;
+        }
+    });
+    loop {
+        let slot = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut closing => break,
+            Some(_) = connections.join_next() => {}
+            (slot, accepted) = slot => match accepted {
+                Ok((stream, _)) => {
+                    phase.mark_unchanged();
+                    connections.spawn(connection(stream, app.clone(), phase.clone(), slot));
+                }
+                // Out of file descriptors, usually: busy retries would not help.
+                Err(e) => {
+                    tracing::warn!(error = %e, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Receiver<Phase>, _slot: Slot) {
+    // Answers are written whole.
+    let _ = stream.set_nodelay(true);
+    let is_http2 = Arc::new(AtomicBool::new(false));
+    let service = {
+        let (is_http2, phase) = (is_http2.clone(), phase.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let http2 = request.version() == Version::HTTP_2;
+            is_http2.store(http2, Ordering::Relaxed);
+            let (app, phase) = (app.clone(), phase.clone());
+            async move {
+                let mut response = app.oneshot(request.map(Body::new)).await.into_response();
+                if !http2 && *phase.borrow() > Phase::Serving {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(2 * HTTP2_WINDOW)
+        .max_concurrent_streams(HTTP2_STREAMS);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            changed = phase.changed() => {
+                let now = *phase.borrow_and_update();
+                let leave = match now {
+                    Phase::Serving => false,
+                    Phase::Draining => is_http2.load(Ordering::Relaxed),
+                    Phase::Closing => true,
+                };
+                if leave || changed.is_err() {
+                    connection.as_mut().graceful_shutdown();
+                }
+                if changed.is_err() || now == Phase::Closing {
+                    break;
+                }
+            }
+        }
+    }
+    let _ = connection.await;
+}

@@ -1,0 +1,106 @@
+//! What a worker counts. Names and labels are fixed: dashboards depend on them.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The format `/metrics` answers in.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    protocol: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+/// Cheap to clone: all clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Histogram,
+    pub queue_depth: Gauge,
+    compute_duration: Histogram,
+    load: Family<PhaseLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl Metrics {
+    /// Every sample bears `revision`, so that one pod's two workers can be told apart.
+    pub fn new(revision: &str) -> Self {
+        let mut registry =
+            Registry::with_labels([("revision".into(), revision.to_string().into())].into_iter());
+        let latency = || Histogram::new(LATENCY_BUCKETS.iter().copied());
+        let metrics = Self {
+            registry: Arc::default(),
+            requests: Family::default(),
+            request_duration: latency(),
+            queue_depth: Gauge::default(),
+            compute_duration: latency(),
+            load: Family::default(),
+        };
+        registry.register(
+            "modelwright_requests",
+            "Inference requests answered, by protocol (rest, grpc) and outcome",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "modelwright_request_duration_seconds",
+            "From the request's arrival to its answer",
+            metrics.request_duration.clone(),
+        );
+        registry.register(
+            "modelwright_queue_depth",
+            "Requests that wait for a thread",
+            metrics.queue_depth.clone(),
+        );
+        registry.register(
+            "modelwright_compute_duration_seconds",
+            "Runs of the model in ONNX Runtime",
+            metrics.compute_duration.clone(),
+        );
+        registry.register(
+            "modelwright_load_seconds",
+            "Time spent before the model served, by phase (load, warmup)",
+            metrics.load.clone(),
+        );
+        Self { registry: Arc::new(registry), ..metrics }
+    }
+
+    pub fn request(&self, protocol: &'static str, outcome: &'static str, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { protocol, outcome }).inc();
+        self.request_duration.observe(took.as_secs_f64());
+    }
+
+    pub fn compute(&self, took: Duration) {
+        self.compute_duration.observe(took.as_secs_f64());
+    }
+
+    pub fn loaded(&self, phase: &'static str, seconds: f64) {
+        self.load.get_or_create(&PhaseLabels { phase }).set(seconds);
+    }
+
+    /// OpenMetrics text.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// From a tenth of a millisecond to half a minute, about three a decade.
+const LATENCY_BUCKETS: [f64; 17] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];

@@ -1,0 +1,82 @@
+//! What a worker tells its supervisor: JSON lines over a socket pair, the worker's standard input.
+//!
+//! The socket also says when the other end has gone: a worker without its supervisor drains and exits.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize};
+
+use crate::formats::RevisionPhase;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub phase: RevisionPhase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// So far: `load`, `warmup`.
+    #[serde(default)]
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Report {
+    pub fn new(phase: RevisionPhase) -> Self {
+        Self { phase, reason: None, message: None, device: None, seconds: BTreeMap::new() }
+    }
+}
+
+/// Where reports go.
+pub enum Reporter {
+    Supervisor(UnixStream),
+    /// A person who started the process.
+    Log,
+}
+
+impl Reporter {
+    /// The socket that the supervisor made this process's standard input.
+    pub fn supervisor() -> std::io::Result<Self> {
+        Ok(Self::Supervisor(std::io::stdin().as_fd().try_clone_to_owned()?.into()))
+    }
+
+    pub fn send(&self, report: &Report) {
+        let load = report.seconds.get("load");
+        let message = report.message.as_deref().unwrap_or_default();
+        match report.phase {
+            RevisionPhase::Failed => tracing::error!(reason = report.reason, "{message}"),
+            phase => tracing::info!(?phase, load, warmup = report.seconds.get("warmup"), message, "model"),
+        }
+        if let Self::Supervisor(stream) = self {
+            let sent = serde_json::to_vec(report).map_err(std::io::Error::from).and_then(|mut line| {
+                line.push(b'\n');
+                let mut stream: &UnixStream = stream;
+                stream.write_all(&line)
+            });
+            if let Err(error) = sent {
+                tracing::warn!(%error, "the supervisor does not listen");
+            }
+        }
+    }
+
+    /// Completes when the supervisor has gone; never for a person.
+    pub async fn gone(&self) -> std::io::Result<()> {
+        let Self::Supervisor(stream) = self else { return std::future::pending().await };
+        let stream = stream.try_clone()?;
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        loop {
+            stream.readable().await?;
+            match stream.try_read(&mut [0; 16]) {
+                Ok(0) => return Ok(()),
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return Err(e),
+                _ => {}
+            }
+        }
+    }
+}

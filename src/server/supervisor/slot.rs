@@ -1,0 +1,279 @@
+//! One assignment: where it stands, and what to do next.
+
+use std::time::{Duration, Instant};
+
+use super::memory::Memory;
+use super::process::{self, Exit, News, Pid, Signal};
+use crate::formats::{Assignment, LoadPhase, LoadStatus, RevisionPhase, RevisionState};
+use crate::server::engine::Reason;
+use crate::server::report::Report;
+
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A worker that served this long has earned a fresh start.
+const PROVEN_FOR: Duration = Duration::from_secs(60);
+
+pub(super) struct Slot {
+    assignment: Assignment,
+    load: Option<LoadStatus>,
+    worker: Option<Worker>,
+    /// Why it does not serve, until it does again.
+    failure: Option<Failure>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    removed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    reason: String,
+    message: String,
+}
+
+struct Worker {
+    pid: Pid,
+    started: Instant,
+    memory_cap: Option<u64>,
+    /// The most that was seen, bytes: tells a crash for want of memory from one for want of sense.
+    data_peak: u64,
+    report: Report,
+    proven_at: Option<Instant>,
+    /// It was told to stop, and is killed at this time.
+    stop_by: Option<Instant>,
+    killed: bool,
+    exit: Option<Exit>,
+    closed: bool,
+}
+
+impl Slot {
+    pub fn new(assignment: Assignment) -> Self {
+        Self { assignment, load: None, worker: None, failure: None, failures: 0, retry_at: None, removed: false }
+    }
+
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    pub fn serves(&self, assignment: &Assignment) -> bool {
+        let ours = &self.assignment;
+        ours.revision == assignment.revision
+            && ours.port == assignment.port
+            && ours.deployment == assignment.deployment
+            && ours.model_version == assignment.model_version
+    }
+
+    pub fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    pub fn pid(&self) -> Option<Pid> {
+        self.worker.as_ref().map(|w| w.pid)
+    }
+
+    pub fn is_proven(&self) -> bool {
+        self.worker.as_ref().is_some_and(|w| w.report.phase == RevisionPhase::Proven && w.exit.is_none())
+    }
+
+    pub fn is_fetched(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.phase == LoadPhase::Fetched)
+    }
+
+    /// What the loader says.
+    pub fn fetched(&mut self, load: Option<LoadStatus>) {
+        if load.is_some() {
+            self.load = load;
+        }
+    }
+
+    /// The fetched model of a worker that should start now.
+    pub fn wants_start(&self, now: Instant) -> Option<&LoadStatus> {
+        let due = self.worker.is_none() && !self.removed && self.retry_at.is_none_or(|at| at <= now);
+        self.load.as_ref().filter(|load| due && load.phase == LoadPhase::Fetched)
+    }
+
+    pub fn started(&mut self, pid: Result<Pid, String>, now: Instant, memory_cap: Option<u64>) {
+        match pid {
+            Ok(pid) => {
+                self.retry_at = None;
+                self.worker = Some(Worker {
+                    pid,
+                    started: now,
+                    memory_cap,
+                    data_peak: 0,
+                    report: Report::new(RevisionPhase::Loading),
+                    proven_at: None,
+                    stop_by: None,
+                    killed: false,
+                    exit: None,
+                    closed: false,
+                });
+            }
+            Err(message) => self.fail(Reason::CrashLooping.name(), message, now),
+        }
+    }
+
+    pub fn told(&mut self, news: News, now: Instant, memory: &Memory) {
+        let Some(worker) = &mut self.worker else { return };
+        match news {
+            News::Report(mut report) => {
+                if report.phase == RevisionPhase::Proven {
+                    worker.proven_at = Some(now);
+                    self.failure = None;
+                }
+                if report.reason.as_deref() == Some(Reason::OutOfMemory.name()) {
+                    let said = report.message.unwrap_or_default();
+                    report.message = Some(format!("{said}; {}", memory.advice(worker.memory_cap)));
+                }
+                worker.report = report;
+            }
+            News::Closed => worker.closed = true,
+        }
+        self.bury(now, memory);
+    }
+
+    pub fn exited(&mut self, exit: Exit, now: Instant, memory: &Memory) {
+        if let Some(worker) = &mut self.worker {
+            worker.exit = Some(exit);
+        }
+        self.bury(now, memory);
+    }
+
+    /// Once a worker has ended *and* its last words were heard: notes why, and when to try again.
+    fn bury(&mut self, now: Instant, memory: &Memory) {
+        let Some(worker) = self.worker.take_if(|w| w.closed && w.exit.is_some()) else { return };
+        let Some(exit) = worker.exit else { return };
+        if worker.stop_by.is_some() {
+            tracing::info!(revision = %self.assignment.revision, ?exit, "worker stopped");
+            return;
+        }
+        if worker.proven_at.is_some_and(|at| now.duration_since(at) >= PROVEN_FOR) {
+            self.failures = 0;
+        }
+        let (reason, message) = match (&worker.report.reason, worker.killed) {
+            (Some(reason), _) => (reason.clone(), worker.report.message.clone().unwrap_or_default()),
+            // Killed by us; `watch` has said why.
+            (None, true) => match self.failure.take() {
+                Some(failure) => (failure.reason, failure.message),
+                None => return,
+            },
+            (None, false) => {
+                let model_bytes = self.load.as_ref().map_or(0, |l| l.bytes);
+                let near_limit = worker
+                    .memory_cap
+                    .is_some_and(|cap| worker.data_peak >= cap / 4 * 3 || model_bytes >= cap / 2);
+                let advice = memory.advice(worker.memory_cap);
+                let (reason, message) = explain_exit(exit, worker.proven_at.is_some(), near_limit, &advice);
+                (reason.name().into(), message)
+            }
+        };
+        self.fail(&reason, message, now);
+    }
+
+    fn fail(&mut self, reason: &str, message: String, now: Instant) {
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(5)).min(LONGEST_BACKOFF);
+        tracing::warn!(revision = %self.assignment.revision, reason, backoff_seconds = backoff.as_secs(), "{message}");
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + backoff);
+        self.failure = Some(Failure { reason: reason.into(), message });
+    }
+
+    /// Looks after a worker that is not ready yet.
+    pub fn watch(&mut self, now: Instant, startup_timeout: Duration) {
+        let Some(worker) = self.worker.as_mut().filter(|w| w.proven_at.is_none() && w.exit.is_none()) else { return };
+        worker.data_peak = worker.data_peak.max(process::data_size(worker.pid).unwrap_or(0));
+        if !worker.killed && now.duration_since(worker.started) > startup_timeout {
+            worker.killed = true;
+            self.failure = Some(Failure {
+                reason: Reason::CrashLooping.name().into(),
+                message: format!("not ready within {} s (runtime.startupTimeoutSeconds)", startup_timeout.as_secs()),
+            });
+            process::signal(worker.pid, Signal::KILL);
+        }
+    }
+
+    /// Lets the worker finish what it has, and kills it at `by`.
+    pub fn stop(&mut self, now: Instant, by: Instant) {
+        let Some(worker) = self.worker.as_mut().filter(|w| w.exit.is_none()) else { return };
+        match worker.stop_by {
+            None => {
+                worker.stop_by = Some(by);
+                process::signal(worker.pid, Signal::TERM);
+            }
+            Some(by) if now >= by && !worker.killed => {
+                worker.killed = true;
+                tracing::warn!(revision = %self.assignment.revision, "worker killed at the end of its grace period");
+                process::signal(worker.pid, Signal::KILL);
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub fn state(&self, draining: bool) -> RevisionState {
+        let worker = self.worker.as_ref();
+        let report = worker.map(|w| &w.report);
+        let load_failure = self.load.as_ref().filter(|l| l.phase == LoadPhase::Failed).map(|l| Failure {
+            reason: l.reason.clone().unwrap_or_else(|| "SourceUnavailable".into()),
+            message: l.message.clone().unwrap_or_default(),
+        });
+        let mut note = None;
+        let phase = match report {
+            _ if draining || self.removed => RevisionPhase::Draining,
+            // A reported failure is already one; the process is about to end.
+            Some(report) => {
+                note = report.message.clone();
+                report.phase
+            }
+            None if self.failure.is_some() || load_failure.is_some() => RevisionPhase::Failed,
+            None if self.is_fetched() => RevisionPhase::Loading,
+            None => RevisionPhase::Fetching,
+        };
+        let reported = report.and_then(|r| {
+            Some(Failure { reason: r.reason.clone()?, message: r.message.clone().unwrap_or_default() })
+        });
+        // A worker that tries again does not erase what went wrong: else status would flap.
+        let failure = reported.or_else(|| self.failure.clone()).or(load_failure);
+        let (reason, message) = failure.map_or((None, note), |f| (Some(f.reason), Some(f.message)));
+        let mut seconds = report.map(|r| r.seconds.clone()).unwrap_or_default();
+        if let Some(load) = &self.load {
+            seconds.insert("fetch".into(), load.seconds);
+        }
+        RevisionState {
+            deployment: self.assignment.deployment.clone(),
+            revision: self.assignment.revision.clone(),
+            phase,
+            reason,
+            message,
+            digest: self.load.as_ref().and_then(|l| l.digest.clone()).or_else(|| self.assignment.source.sha256.clone()),
+            device: report.and_then(|r| r.device.clone()),
+            seconds,
+        }
+    }
+}
+
+/// Why a worker ended that did not say so itself. `advice` speaks of memory.
+fn explain_exit(exit: Exit, proven: bool, near_limit: bool, advice: &str) -> (Reason, String) {
+    const SIGKILL: i32 = 9;
+    let doing = if proven { "serving" } else { "loading the model" };
+    match exit {
+        Exit::Signal(SIGKILL) => (
+            Reason::OutOfMemory,
+            format!("the worker was killed while {doing}, most likely by the kernel for want of memory; {advice}"),
+        ),
+        Exit::Signal(signal) if near_limit && !proven => (
+            Reason::OutOfMemory,
+            format!("ONNX Runtime ended for want of memory while {doing} (signal {signal}); {advice}"),
+        ),
+        Exit::Signal(signal) if !proven => {
+            (Reason::ModelInvalid, format!("ONNX Runtime crashed on this model: signal {signal}"))
+        }
+        Exit::Signal(signal) => (Reason::CrashLooping, format!("ONNX Runtime crashed while serving: signal {signal}")),
+        Exit::Code(code) => (Reason::CrashLooping, format!("the worker ended with code {code} while {doing}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

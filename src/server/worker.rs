@@ -1,0 +1,175 @@
+//! One process, one model: loads it, proves it, answers until told to stop.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::engine::ort::{self, LoadOptions, Provider};
+use super::engine::{LoadError, Reason};
+use super::listen::{self, Phase};
+use super::metrics::Metrics;
+use super::model::{Identity, Model, Server};
+use super::queue::Queue;
+use super::report::{Report, Reporter};
+use super::warmup::warm_up;
+use crate::formats::RevisionPhase;
+
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    pub model: PathBuf,
+    pub identity: Identity,
+    pub port: u16,
+    pub providers: Vec<Provider>,
+    pub session_options: Vec<(String, String)>,
+    pub cpus: usize,
+    /// Bytes of data (RLIMIT_DATA); None: no cap.
+    pub memory_limit: Option<u64>,
+    pub queue_capacity: usize,
+    pub max_request_bytes: usize,
+    pub request_timeout: Duration,
+    pub drain: Duration,
+    pub grace: Duration,
+}
+
+/// The model can't be served; the report says why.
+pub const EXIT_LOAD_FAILED: u8 = 3;
+/// Only a new process helps.
+pub const EXIT_POISONED: u8 = 4;
+
+/// Serves until SIGTERM, SIGINT, or the supervisor's end; the exit code of the process.
+pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Result<u8> {
+    // Before anything is loaded, and inherited by nobody: the model's own allocation fails, with an error that can be
+    // reported, before the container's limit is reached and the kernel kills what it likes.
+    if let Some(limit) = options.memory_limit {
+        setrlimit(Resource::Data, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    let (drain, grace) = (options.drain, options.grace);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    let metrics = Metrics::new(options.identity.revision.as_deref().unwrap_or(&options.identity.name));
+    let server = Arc::new(Server::new(
+        options.identity.clone(),
+        options.request_timeout,
+        options.max_request_bytes,
+        metrics.clone(),
+    ));
+    let listener = match listen::bind(options.port).await {
+        Ok(listener) => listener,
+        Err(e) => {
+            let message = format!("port {} can't be listened on: {e}", options.port);
+            fail(&reporter, LoadError { reason: Reason::CrashLooping, message });
+            return Ok(EXIT_LOAD_FAILED);
+        }
+    };
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let mut serving = pin!(listen::serve(listener, listen::worker_router(server.clone()), phases));
+    let mut gone = pin!(reporter.gone());
+    let mut loading = {
+        let (reporter, metrics) = (reporter.clone(), metrics.clone());
+        tokio::task::spawn_blocking(move || load(&options, &reporter, metrics))
+    };
+    let mut ready = false;
+    loop {
+        tokio::select! {
+            () = &mut serving => return Ok(0),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = &mut gone => break,
+            loaded = &mut loading, if !ready => {
+                let loaded = loaded.unwrap_or_else(|panic| {
+                    Err(LoadError { reason: Reason::CrashLooping, message: format!("loading failed: {panic}") })
+                });
+                match loaded {
+                    Ok((model, report)) => {
+                        server.publish(model);
+                        reporter.send(&report);
+                        ready = true;
+                    }
+                    Err(error) => {
+                        fail(&reporter, error);
+                        return Ok(EXIT_LOAD_FAILED);
+                    }
+                }
+            }
+            () = server.poisoned.notified() => {
+                let message = "the session is beyond use after an error of its execution provider".into();
+                fail(&reporter, LoadError { reason: Reason::CrashLooping, message });
+                let _ = phase.send(Phase::Closing);
+                let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+                return Ok(EXIT_POISONED);
+            }
+        }
+    }
+
+    // A model that is still loading has no requests to finish, and can't be interrupted.
+    if !ready {
+        return Ok(0);
+    }
+    tracing::info!("draining");
+    reporter.send(&Report::new(RevisionPhase::Draining));
+    let drained = async {
+        let _ = phase.send(Phase::Draining);
+        let _ = tokio::time::timeout(drain, &mut serving).await;
+        let _ = phase.send(Phase::Closing);
+        serving.await;
+    };
+    if tokio::time::timeout(grace, drained).await.is_err() {
+        tracing::warn!("requests were still running at the end of the grace period");
+    }
+    Ok(0)
+}
+
+/// Loads and proves the model; blocks.
+fn load(
+    options: &WorkerOptions,
+    reporter: &Reporter,
+    metrics: Metrics,
+) -> Result<(Model, Report), LoadError> {
+    let mut report = Report::new(RevisionPhase::Loading);
+    reporter.send(&report);
+    let timed = |phase: &'static str, since: Instant, report: &mut Report| {
+        let seconds = since.elapsed().as_secs_f64();
+        metrics.loaded(phase, seconds);
+        report.seconds.insert(phase.into(), seconds);
+    };
+
+    let started = Instant::now();
+    let mut loaded = ort::load(&LoadOptions {
+        model: options.model.clone(),
+        providers: options.providers.clone(),
+        session_options: options.session_options.clone(),
+        cpus: options.cpus,
+    })?;
+    timed("load", started, &mut report);
+    report.phase = RevisionPhase::WarmingUp;
+    report.device = Some(loaded.device.clone());
+    reporter.send(&report);
+
+    let started = Instant::now();
+    let refusal = warm_up(&mut loaded).map_err(|e| LoadError {
+        reason: Reason::ExecutionProviderUnavailable,
+        message: format!("the first run failed: {e}"),
+    })?;
+    timed("warmup", started, &mut report);
+    report.phase = RevisionPhase::Proven;
+    report.message = [loaded.note, refusal].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+
+    let queue = Queue::start(loaded.runners, options.queue_capacity, metrics).map_err(|e| LoadError {
+        reason: Reason::OutOfMemory,
+        message: format!("a thread can't be started: {e}"),
+    })?;
+    Ok((Model { inputs: loaded.inputs, outputs: loaded.outputs, queue }, report))
+}
+
+fn fail(reporter: &Reporter, error: LoadError) {
+    let mut report = Report::new(RevisionPhase::Failed);
+    report.reason = Some(error.reason.name().into());
+    report.message = Some(error.message);
+    reporter.send(&report);
+}
