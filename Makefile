@@ -1,7 +1,24 @@
-# `make cluster-up` and friends: see tests/cluster/README.md.
+# The local cluster's name. `make cluster-up` and friends: see tests/cluster/README.md.
 NAME ?= modelwright
 
 CLUSTER := target/cluster
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+
+# Where the pinned compiler goes by the name stable, rustup need not download it again.
+ifneq ($(shell RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null | grep -F ' $(TOOLCHAIN) '),)
+export RUSTUP_TOOLCHAIN := stable
+endif
+
+# Builds are kept outside the checkout, so that a fresh clone starts warm.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelwright
+export CARGO_TARGET_DIR := $(CACHE)/target-$(shell (cat Cargo.lock; rustc -V) | sha256sum | cut -c1-16)
+
+## images: archives in target/images, for `target/cluster load`, `docker load` or `ctr images import`
+
+.PHONY: images
+images: $(CLUSTER)
+	@tests/tools/images.sh $(CLUSTER) $(VERSION)
 
 ## the local cluster
 
@@ -32,7 +49,7 @@ cluster-s3: $(CLUSTER)
 	@$(CLUSTER) s3 $(NAME)
 
 test-cluster: $(CLUSTER)
-	cd tests/cluster && go vet . ./pause && go test -count=1 ./...
+	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=10m .
 
 # always asked: go build itself knows what is up to date
 .PHONY: $(CLUSTER)
