@@ -1,0 +1,286 @@
+//! What the operator costs: `make bench ONLY=operator`.
+//!
+//! Pods, resolve Jobs' too, are made ready or finished at once by a fake kubelet, so that only controllers and the API
+//! server take time; requests are counted from the API server's audit log by user. The built-in Deployment controller
+//! is the reference, in the same run: one half of its objects before the ModelDeployments, the other half after.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use common::{Audit, Cluster, Identity, Operator, OperatorOptions, Request};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use modelwright::api::ModelDeployment;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+const WRITERS: usize = 4;
+/// Resolve Job, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet.
+const CHILDREN: f64 = 5.0;
+const LIMIT: Duration = Duration::from_secs(900);
+/// No write for so long: it is done.
+const QUIET: Duration = Duration::from_secs(10);
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let n = number("N", 1000);
+    let rest = Duration::from_secs(number("REST_SECONDS", 300) as u64);
+    let cluster = Cluster::open().await;
+    let identity = cluster.operator_identity("modelwright-system").await;
+    let mut bench = Bench { audit: cluster.audit(), cluster, identity, n };
+
+    let before = bench.reference("bench-reference-1", n / 2).await;
+    let mut operator = Operator::start(&bench.options());
+    operator.until_leading().await;
+    let ready = bench.create(&mut operator).await;
+    let after = bench.reference("bench-reference-2", n - n / 2).await;
+    let reference = before + after;
+    figure("operator.all_ready_s", n, ready, "s", None, "first create to the last Ready=True, 4 writers");
+    figure("operator.reference_ready_s", n, reference, "s", None, "as many Deployments of one replica, half before, half after");
+    let ratio = ready / reference;
+    figure("operator.all_ready_vs_deployment", n, ratio, "ratio", Some(4.0), "all_ready_s ÷ reference_ready_s");
+    bench.rest(rest).await;
+    bench.restart(operator).await;
+}
+
+struct Bench {
+    cluster: Cluster,
+    identity: Identity,
+    audit: Audit,
+    n: usize,
+}
+
+impl Bench {
+    fn options(&self) -> OperatorOptions {
+        OperatorOptions {
+            namespace: None,
+            lease_namespace: "modelwright-system".into(),
+            lease_seconds: 8,
+            identity: format!("bench-{}", std::process::id()),
+            ..OperatorOptions::of(self.identity.kubeconfig.clone(), "bench")
+        }
+    }
+
+    /// Seconds that the built-in controller takes for `n` Deployments; leaves nothing behind.
+    async fn reference(&self, namespace: &str, n: usize) -> f64 {
+        say(&format!("the reference: {n} Deployments"));
+        self.cluster.create_namespace(namespace).await;
+        let api: Api<Deployment> = self.cluster.api(namespace);
+        let available = |d: &Deployment| d.status.as_ref().is_some_and(|s| s.available_replicas == Some(1));
+        let seconds = create_all(&api, n, plain_deployment, available).await;
+        say(&format!("{seconds:.1} s; removing them"));
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        namespaces.delete(namespace, &DeleteParams::default()).await.expect("delete the namespace");
+        let pods: Api<Pod> = self.cluster.api(namespace);
+        let start = Instant::now();
+        while !pods.list(&ListParams::default().limit(1)).await.expect("list").items.is_empty() {
+            assert!(start.elapsed() < LIMIT, "the reference's pods stay");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        seconds
+    }
+
+    async fn create(&mut self, operator: &mut Operator) -> f64 {
+        say(&format!("{} ModelDeployments", self.n));
+        self.cluster.create_namespace("bench").await;
+        self.audit.skip();
+        let cpu = cpu_seconds(operator.pid());
+        let api = self.cluster.deployments("bench");
+        let seconds = create_all(&api, self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready).await;
+        say(&format!("all ready after {seconds:.1} s; waiting for the last request"));
+        let requests = self.until_quiet().await;
+        assert!(operator.ended().is_none(), "the operator ended");
+        let cpu = cpu_seconds(operator.pid()) - cpu;
+
+        let n = self.n as f64;
+        let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
+        say(&format!("by kind: {:?}", by_kind(&writes)));
+        let reads: Vec<&Request> = requests.iter().filter(|r| r.is_read()).collect();
+        if !reads.is_empty() {
+            say(&format!("reads: {:?}", by_kind(&reads)));
+        }
+        let above = writes.len() as f64 / n - CHILDREN;
+        let conflicts = requests.iter().filter(|r| r.code() == 409).count() as f64;
+        let all = "audit log, without leases and watches";
+        plain("operator.writes_per_object", above, "writes", Some(3.0), &format!("{} writes, events included, ÷ {n} − 5 children; {all}", writes.len()));
+        plain("operator.reads_per_object", reads.len() as f64 / n, "reads", Some(0.0), all);
+        plain("operator.conflicts", conflicts, "requests", Some(0.0), "answers with code 409");
+        plain("operator.cpu_ms_per_object", 1000.0 * cpu / n, "ms", Some(10.0), "/proc/<pid>/stat from the first create to the last request");
+        figure("operator.rss_mb", self.n, rss_mb(operator.pid()), "MB", Some(50.0), "VmRSS after the last request");
+        seconds
+    }
+
+    /// The operator's requests until it has written nothing for a while.
+    async fn until_quiet(&mut self) -> Vec<Request> {
+        let start = Instant::now();
+        let mut quiet_since = Instant::now();
+        let mut requests = Vec::new();
+        while quiet_since.elapsed() < QUIET {
+            assert!(start.elapsed() < LIMIT, "the operator writes and writes");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let new = self.audit.of(&self.identity.user);
+            if new.iter().any(Request::is_write) {
+                quiet_since = Instant::now();
+            }
+            requests.extend(new);
+        }
+        requests
+    }
+
+    async fn rest(&mut self, rest: Duration) {
+        say(&format!("at rest for {} s", rest.as_secs()));
+        self.audit.skip();
+        tokio::time::sleep(rest).await;
+        let requests = self.audit.of(&self.identity.user);
+        let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
+        say(&format!("writes at rest: {:?}", by_kind(&writes)));
+        let how = format!("in {} s with {} objects; finished Jobs go in that time", rest.as_secs(), self.n);
+        plain("operator.writes_at_rest", writes.len() as f64, "writes", Some(0.0), &how);
+    }
+
+    async fn restart(&mut self, operator: Operator) {
+        say("killing the operator");
+        operator.kill().await;
+        self.audit.skip();
+        let mut operator = Operator::start(&self.options());
+        let (leading, settled) = self.until_settled(&operator).await;
+        assert!(operator.ended().is_none(), "the operator ended");
+        let requests = self.until_quiet().await;
+        let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
+        say(&format!("writes of the restart: {:?}", by_kind(&writes)));
+        let how = "SIGKILL and start; from the lease acquired until every object has been reconciled and the counter of \
+                   reconciles has stood still for 3 s (until its last move)";
+        plain("operator.restart_settled_s", (settled - leading).as_secs_f64(), "s", Some(2.0), how);
+        plain("operator.restart_writes", writes.len() as f64, "writes", Some(0.0), "until 10 s without a write");
+        figure("operator.restart_rss_mb", self.n, rss_mb(operator.pid()), "MB", Some(50.0), "VmRSS of the new process");
+        operator.terminate().await;
+    }
+
+    async fn until_settled(&self, operator: &Operator) -> (Instant, Instant) {
+        let (start, mut leading) = (Instant::now(), None);
+        let (mut last, mut moved) = (0.0, Instant::now());
+        loop {
+            assert!(start.elapsed() < LIMIT, "no end of the restart: {last} reconciles");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let Some(metrics) = operator.metrics().await else { continue };
+            let now = Instant::now();
+            if metrics.get("modelwright_operator_leader") == Some(&1.0) {
+                leading.get_or_insert(now);
+            }
+            let passes = metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_reconciles_total"));
+            let count: f64 = passes.map(|(_, value)| value).sum();
+            if count != last {
+                (last, moved) = (count, now);
+            }
+            if let Some(leading) = leading
+                && count >= self.n as f64
+                && moved.elapsed() > Duration::from_secs(3)
+            {
+                return (leading, moved);
+            }
+        }
+    }
+}
+
+/// Creates `n` objects as fast as the writers can. Seconds from the first create until the last is `done`.
+async fn create_all<K>(api: &Api<K>, n: usize, make: impl Fn(usize) -> K, done: impl Fn(&K) -> bool) -> f64
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::Serialize + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let start = Instant::now();
+    let params = PostParams::default();
+    let creates = futures::stream::iter(0..n)
+        .map(|i| {
+            let object = make(i);
+            let params = &params;
+            async move { api.create(params, &object).await.map(drop) }
+        })
+        .buffer_unordered(WRITERS)
+        .try_collect::<()>();
+    let watched = async {
+        let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let mut ready = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(object) if done(&object) => {
+                    ready.insert(object.name_any());
+                }
+                Ok(_) => {}
+                Err(error) => say(&format!("the watch failed and starts again: {error}")),
+            }
+            if ready.len() == n {
+                break;
+            }
+        }
+        Instant::now()
+    };
+    let both = async { tokio::join!(creates, watched) };
+    let (created, end) = tokio::time::timeout(LIMIT, both).await.expect("ready in time");
+    created.expect("create");
+    (end - start).as_secs_f64()
+}
+
+fn plain_deployment(i: usize) -> Deployment {
+    let name = format!("plain-{i:05}");
+    serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": { "containers": [{ "name": "server", "image": "example.test/server:1" }] },
+            },
+        },
+    }))
+    .expect("a Deployment")
+}
+
+fn by_kind(requests: &[&Request]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for request in requests {
+        *kinds.entry(format!("{} {}", request.kind(), request.code())).or_insert(0) += 1;
+    }
+    kinds
+}
+
+/// User and system time; a tick is 10 ms on every Linux that runs this.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the operator runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    let ticks = |i: usize| fields[i].parse::<f64>().expect("ticks");
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn rss_mb(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator runs");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kB") / 1024.0
+}
+
+/// A figure whose name ends with the number of objects.
+fn figure(name: &str, n: usize, value: f64, unit: &str, at_most: Option<f64>, how: &str) {
+    plain(&format!("{name}.{n}"), value, unit, at_most, how);
+}
+
+fn plain(name: &str, value: f64, unit: &str, at_most: Option<f64>, how: &str) {
+    let value = (value * 1000.0).round() / 1000.0;
+    let goal = at_most.map(|most| format!("<={most}"));
+    let ok = at_most.is_none_or(|most| value <= most);
+    println!("{}", json!({ "figure": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "how": how }));
+}
+
+fn say(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
+}
