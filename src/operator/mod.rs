@@ -165,6 +165,7 @@ async fn control(client: Client, options: Options, context: Arc<Context>, trigge
         if let Err(controller::Error::ObjectNotFound(gone)) = result {
             let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
             context.expectations.forget(&key);
+            context.budget.settle(&key);
         }
     })
     .await;

@@ -31,11 +31,11 @@ pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Time
     };
     address_and_budget(snapshot, target, plan);
     let Some(replica_set) = set(snapshot, target.number) else {
+        let name = children::revision_name(snapshot, target.number);
+        say(plan, Reason::CreatingPods, format!("0 of {desired} replicas of {name} are ready"));
         if let Some(body) = children::replica_set(snapshot, target, desired, None) {
-            let name = children::revision_name(snapshot, target.number);
             plan.writes.push(Write::Create { kind: Kind::ReplicaSet, name, body });
         }
-        say(plan, Reason::CreatingPods, format!("creating {desired} pods of r{}", target.number));
         return;
     };
     scale(snapshot, replica_set, desired, plan);
@@ -52,7 +52,7 @@ pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Time
             moved_at = Some(now);
         }
     }
-    look_at_pods(snapshot, target, replica_set, desired, plan);
+    look_at_pods(snapshot, target, replica_set, desired, at_address, plan);
     retire(snapshot, target, at_address, moved_at, now, plan);
     remove_failed(snapshot, plan);
 
@@ -133,6 +133,7 @@ fn look_at_pods(
     target: &RevisionView,
     set: &ReplicaSetView,
     desired: i32,
+    at_address: bool,
     plan: &mut Plan,
 ) {
     let name = &set.meta.name;
@@ -140,7 +141,6 @@ fn look_at_pods(
     if let Some(message) = set.failure.as_deref().filter(|_| set.live < desired) {
         plan.report.blame(faults::of_refusal(message).of(name));
     }
-    // The slowest pod is what the rollout waits for.
     let mut waits: Option<(Reason, String)> = None;
     for pod in pods_of(snapshot, target.number).filter(|pod| !pod.ready) {
         if let Some(fault) = faults::of_pod(snapshot, pod, Some(name)) {
@@ -169,7 +169,7 @@ fn look_at_pods(
     }
     let (reason, message) = match waits {
         Some(stage) if set.available < desired => stage,
-        _ if set.available < desired || !set.observed => (Reason::CreatingPods, ready),
+        _ if set.available < desired || at_address => (Reason::CreatingPods, ready),
         _ => (Reason::Promoting, format!("{ready}; the address moves to it")),
     };
     say(plan, reason, message);

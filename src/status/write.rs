@@ -1,5 +1,5 @@
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -7,35 +7,60 @@ use serde_json::json;
 use super::events::{Note, condition, transitions};
 use crate::api::{ConditionType, GROUP, ModelDeploymentStatus};
 use crate::apply::{Expectations, WriteError, Writer};
-use crate::observe::Snapshot;
+use crate::observe::{Key, Snapshot};
 use crate::plan::{Kind, Write};
 
-/// A status that only says how far a rollout is waits its turn: at a thousand objects at once, four such writes each
-/// would take the API server from the work itself. Verdicts never wait.
+/// When a progress status, which only says how far a rollout is, may be written: it must have stood for a moment
+/// (pods pass through five stages in a second), and it waits its turn, since four such writes for each of a thousand
+/// objects would take the API server from the work itself. Verdicts never wait.
 pub struct StatusBudget {
-    tokens: Mutex<(f64, Option<Timestamp>)>,
+    bucket: Mutex<Bucket>,
+}
+
+struct Bucket {
+    tokens: f64,
+    filled: Option<Timestamp>,
+    /// Since when an object's written status is behind.
+    behind: HashMap<Key, Timestamp>,
 }
 
 const BURST: f64 = 20.0;
 const PER_SECOND: f64 = 2.0;
+const STANDS: SignedDuration = SignedDuration::from_millis(500);
 /// When a progress status that found no token is tried again.
 const LATER: SignedDuration = SignedDuration::from_secs(5);
 
 impl Default for StatusBudget {
     fn default() -> Self {
-        Self { tokens: Mutex::new((BURST, None)) }
+        Self { bucket: Mutex::new(Bucket { tokens: BURST, filled: None, behind: HashMap::new() }) }
     }
 }
 
 impl StatusBudget {
-    fn take(&self, now: Timestamp) -> bool {
-        let mut bucket = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let (tokens, last) = *bucket;
-        let passed = last.map_or(0.0, |last| (now - last).total(jiff::Unit::Second).unwrap_or(0.0).max(0.0));
-        let tokens = (tokens + passed * PER_SECOND).min(BURST);
-        let granted = tokens >= 1.0;
-        *bucket = (if granted { tokens - 1.0 } else { tokens }, Some(now));
-        granted
+    /// None: write now. Some: not before then.
+    fn ask(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+        let mut bucket = self.lock();
+        let since = *bucket.behind.entry(key.clone()).or_insert(now);
+        if now < since + STANDS {
+            return Some(since + STANDS);
+        }
+        let passed = bucket.filled.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+        bucket.tokens = (bucket.tokens + passed * PER_SECOND).min(BURST);
+        bucket.filled = Some(now);
+        if bucket.tokens < 1.0 {
+            return Some(now + LATER);
+        }
+        bucket.tokens -= 1.0;
+        None
+    }
+
+    /// The written status says what is so.
+    pub fn settle(&self, key: &Key) {
+        self.lock().behind.remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,11 +76,15 @@ pub async fn write(
     let none = ModelDeploymentStatus::default();
     let old = snapshot.deployment.status.as_ref().unwrap_or(&none);
     keep_times(old, &mut status);
+    let key = (snapshot.namespace().to_string(), snapshot.name().to_string());
     if *old == status {
+        budget.settle(&key);
         return Ok(None);
     }
-    if !is_verdict(old, &status) && !budget.take(now) {
-        return Ok(Some(now + LATER));
+    if !is_verdict(old, &status)
+        && let Some(later) = budget.ask(&key, now)
+    {
+        return Ok(Some(later));
     }
     let write = Write::Apply {
         kind: Kind::ModelDeployment,
@@ -69,6 +98,7 @@ pub async fn write(
     };
     let written = writer.send(snapshot.namespace(), &write).await?;
     expectations.expect(snapshot, &write, written);
+    budget.settle(&key);
     for note in transitions(old, &status) {
         if note.warning {
             tracing::warn!(
