@@ -1,0 +1,128 @@
+//! What the chart renders, with the helm on PATH (`make test` brings one). That it works: tests/chart_e2e.rs.
+#![cfg(all(feature = "operator", feature = "e2e"))]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+const EVERYTHING: &[&str] =
+    &["--set=networkPolicy.enabled=true,podMonitor.enabled=true,imagePullSecrets={mirror}", "--set=priorityClassName=x"];
+const NAMESPACED: &[&str] = &["--set=watchNamespace=models,crds.enabled=false"];
+
+fn helm(arguments: &[&str], flags: &[&str]) -> Output {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/modelwright");
+    let mut command = Command::new("helm");
+    command.args(arguments).arg(chart).args(flags);
+    command.output().expect("helm is on PATH: eval \"$(make -s cluster-env)\"")
+}
+
+fn render(flags: &[&str]) -> Vec<Value> {
+    let output = helm(&["template", "modelwright", "--namespace=modelwright-system"], flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let documents = serde_yaml::Deserializer::from_str(&text).map(|d| Value::deserialize(d).unwrap());
+    documents.filter(|document| !document.is_null()).collect()
+}
+
+fn of<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn rules(objects: &[Value], kind: &str) -> Vec<Value> {
+    of(objects, kind).iter().flat_map(|role| role["rules"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn lint_is_clean() {
+    for flags in [&[] as &[&str], EVERYTHING, NAMESPACED] {
+        let output = helm(&["lint", "--strict", "--quiet"], flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_package() {
+    let chart: Value = serde_yaml::from_str(include_str!("../charts/modelwright/Chart.yaml")).unwrap();
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_definition_is_the_committed_one_and_stays_at_uninstall() {
+    let objects = render(&[]);
+    let mut rendered = of(&objects, "CustomResourceDefinition")[0].clone();
+    let policy = rendered["metadata"]["annotations"].as_object_mut().unwrap().remove("helm.sh/resource-policy");
+    assert_eq!(policy, Some(Value::from("keep")));
+    rendered["metadata"].as_object_mut().unwrap().remove("labels");
+    let committed = include_str!("../crds/modeldeployments.yaml");
+    assert_eq!(rendered, serde_yaml::from_str::<Value>(committed).unwrap());
+}
+
+#[test]
+fn the_operator_has_no_secrets_and_no_wildcard() {
+    for flags in [&[] as &[&str], EVERYTHING, NAMESPACED] {
+        let objects = render(flags);
+        for rule in rules(&objects, "ClusterRole").into_iter().chain(rules(&objects, "Role")) {
+            let text = rule.to_string();
+            for banned in ["*", "secrets", "serviceaccounts", "pods/exec", "escalate", "bind", "impersonate"] {
+                assert!(!text.contains(&format!("\"{banned}\"")), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_namespaced_install_has_nothing_outside_namespaces() {
+    let objects = render(NAMESPACED);
+    for object in &objects {
+        assert!(object["metadata"]["namespace"].is_string(), "{} is cluster-wide", object["kind"]);
+    }
+    let operator = of(&objects, "Role").into_iter().find(|role| role["metadata"]["namespace"] == "models");
+    assert!(operator.is_some(), "the operator's rights are in the watched namespace");
+}
+
+#[test]
+fn a_user_of_a_namespace_gets_model_deployments_with_view_edit_and_admin() {
+    let objects = render(&[]);
+    let verbs = |label: &str, resource: &str| -> Vec<String> {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{label}");
+        let roles = of(&objects, "ClusterRole").into_iter();
+        let roles = roles.filter(|role| role["metadata"]["labels"][&label] == "true");
+        let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
+        let rules = rules.filter(|rule| rule["resources"].as_array().unwrap().contains(&resource.into()));
+        let mut verbs: Vec<String> = rules
+            .flat_map(|rule| rule["verbs"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string()))
+            .collect();
+        verbs.sort();
+        verbs
+    };
+    let read = ["get", "list", "watch"];
+    let write = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    assert_eq!(verbs("view", "modeldeployments"), read);
+    assert_eq!(verbs("edit", "modeldeployments"), write);
+    assert_eq!(verbs("admin", "modeldeployments"), write);
+    assert_eq!(verbs("view", "modeldeployments/scale"), read);
+    assert_eq!(verbs("edit", "modeldeployments/scale"), ["get", "list", "patch", "update", "watch"]);
+    assert_eq!(verbs("edit", "modeldeployments/status"), read, "status is the operator's");
+}
+
+/// A digest takes the place of the tag, and the loader is the same image.
+#[test]
+fn the_image_is_pinned_by_digest() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let objects = render(&[&format!("--set=image.repository=mirror.example/modelwright,image.digest={digest}")]);
+    let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let image = format!("mirror.example/modelwright@{digest}");
+    assert_eq!(container["image"], image.as_str());
+    assert!(container["args"].as_array().unwrap().contains(&format!("--loader-image={image}").into()));
+}
+
+#[test]
+fn a_value_that_nothing_reads_is_refused() {
+    for wrong in ["replica=3", "image.tga=x", "leaseSeconds=1", "image.digest=abc", "podMonitor.interval=often"] {
+        let output = helm(&["template", "modelwright"], &[&format!("--set={wrong}")]);
+        assert!(!output.status.success(), "{wrong} was taken");
+    }
+}
