@@ -66,3 +66,6 @@ impl Snapshot {
 pub fn seconds_since(since: Timestamp, now: Timestamp) -> i64 {
     (now.as_second() - since.as_second()).max(0)
 }
+
+#[cfg(test)]
+mod tests;

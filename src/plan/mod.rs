@@ -103,3 +103,6 @@ fn prune(snapshot: &Snapshot, plan: &mut Plan) {
         plan.writes.push(Write::delete(Kind::ControllerRevision, &revision.meta));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ fn started(pod: &PodView) -> Vec<(String, f64)> {
     }
     phases
 }
+
+#[cfg(test)]
+mod tests;

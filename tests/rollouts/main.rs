@@ -109,7 +109,12 @@ fn a_crash_after_every_write_ends_the_same() {
             let mut sim = Sim::new();
             sim.crash_after = Some(n);
             story(&mut sim);
-            assert_eq!(sim.end_state(), reference.end_state(), "{name}, crash after write {n}\n{}", sim.transcript());
+            assert_eq!(
+                sim.end_state(),
+                reference.end_state(),
+                "{name}, crash after write {n}\n{}",
+                sim.transcript()
+            );
         }
     }
 }

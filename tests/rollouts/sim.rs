@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use modelwright::api::ModelDeployment;
 use modelwright::apply::Applied;
-use modelwright::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest};
+use modelwright::formats::{
+    GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest,
+};
 use modelwright::observe::*;
 use modelwright::plan::{Kind, Plan, Write, plan};
 use modelwright::status;
@@ -116,7 +118,9 @@ impl Sim {
             [Self::operator, Self::job_controller, Self::replica_set_controller, Self::kubelet];
         let start = self.shuffle.as_mut().map_or(0, |rng| rng.below(4));
         let worked = (0..4).any(|i| controllers[(start + i) % 4](self));
-        if !worked && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + SignedDuration::from_secs(600)) {
+        if !worked
+            && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + SignedDuration::from_secs(600))
+        {
             self.now = at.max(self.now + SignedDuration::from_secs(1));
             return true;
         }
@@ -155,7 +159,11 @@ impl Sim {
         let place = (write.kind().as_str(), write.name().to_string());
         match write {
             Write::Create { body, .. } => {
-                assert!(!self.objects.contains_key(&place), "created twice: {place:?}\n{}", self.transcript());
+                assert!(
+                    !self.objects.contains_key(&place),
+                    "created twice: {place:?}\n{}",
+                    self.transcript()
+                );
                 let mut object = body.clone();
                 object["metadata"]["uid"] = json!(format!("u{}", self.version));
                 object["metadata"]["creationTimestamp"] = json!(self.now.to_string());
@@ -210,7 +218,8 @@ impl Sim {
                 return true;
             }
             let count = pods.iter().filter(|pod| ready(pod)).count();
-            let status = json!({ "replicas": pods.len(), "readyReplicas": count, "availableReplicas": count });
+            let status =
+                json!({ "replicas": pods.len(), "readyReplicas": count, "availableReplicas": count });
             if set["status"] != status {
                 self.objects.get_mut(&("ReplicaSet", name(&set))).unwrap()["status"] = status;
                 return true;
@@ -290,7 +299,11 @@ impl Sim {
     fn check(&mut self) {
         let Some(service) = self.kind("Service").pop() else { return };
         let set = &service["spec"]["selector"]["modelwright.dev/set"];
-        let behind = self.kind("Pod").iter().filter(|p| ready(p) && p["metadata"]["labels"]["modelwright.dev/set"] == *set).count();
+        let behind = self
+            .kind("Pod")
+            .iter()
+            .filter(|p| ready(p) && p["metadata"]["labels"]["modelwright.dev/set"] == *set)
+            .count();
         assert!(!self.answered || behind > 0, "nothing answers behind the address\n{}", self.transcript());
         let wanted = self.deployment.as_ref().unwrap()["spec"]["replicas"].as_u64().unwrap();
         self.answered = behind > 0 && wanted > 0;
@@ -303,10 +316,16 @@ impl Sim {
         for ((kind, _), object) in &self.objects {
             let object = object.clone();
             match *kind {
-                "ControllerRevision" => drop(shelves.revisions.take(Event::Apply(RevisionView::of(parse(object))))),
-                "ReplicaSet" => drop(shelves.replica_sets.take(Event::Apply(ReplicaSetView::of(parse(object))))),
+                "ControllerRevision" => {
+                    drop(shelves.revisions.take(Event::Apply(RevisionView::of(parse(object)))))
+                }
+                "ReplicaSet" => {
+                    drop(shelves.replica_sets.take(Event::Apply(ReplicaSetView::of(parse(object)))))
+                }
                 "Service" => drop(shelves.services.take(Event::Apply(ServiceView::of(parse(object))))),
-                "PodDisruptionBudget" => drop(shelves.budgets.take(Event::Apply(BudgetView::of(parse(object))))),
+                "PodDisruptionBudget" => {
+                    drop(shelves.budgets.take(Event::Apply(BudgetView::of(parse(object)))))
+                }
                 "Job" => drop(shelves.jobs.take(Event::Apply(JobView::of(parse(object))))),
                 "Pod" => drop(shelves.pods.take(Event::Apply(PodView::of(parse::<Pod>(object))))),
                 other => panic!("{other}"),

@@ -1,0 +1,238 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::faults::{of_pod, of_refusal};
+use super::*;
+use crate::api::{ModelDeployment, Reason};
+use crate::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, Resolved, SourceRequest};
+use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, Settings, Termination};
+
+fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
+    let deployment: ModelDeployment = serde_json::from_value(json!({
+        "apiVersion": "modelwright.dev/v1alpha1", "kind": "ModelDeployment",
+        "metadata": { "name": "fraud", "namespace": "payments", "uid": "u0", "generation": 1 },
+        "spec": spec,
+    }))
+    .unwrap();
+    Snapshot {
+        deployment: Arc::new(deployment),
+        family: Family::default(),
+        pod_states: HashMap::new(),
+        job_failure: None,
+        gpu_holders: BTreeMap::new(),
+        settings: Arc::new(Settings {
+            loader_image: "registry.example/modelwright:1.0".into(),
+            server_image: "registry.example/modelwright-server".into(),
+            runtime_version: "1.0".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            image_pull_secrets: vec!["mirror".into()],
+            cluster_domain: "cluster.local".into(),
+            crd_outdated: false,
+        }),
+    }
+}
+
+fn full_spec() -> serde_json::Value {
+    json!({
+        "model": { "uri": "s3://models/fraud/8/model.onnx", "secretRef": { "name": "store" },
+            "s3": { "endpoint": "https://minio:9000" }, "caBundleRef": { "name": "corp-ca" } },
+        "serviceAccountName": "model-reader",
+        "runtime": { "executionProviders": [{ "name": "CUDA", "options": { "arena_extend_strategy": "kSameAsRequested" } }],
+            "sessionOptions": { "intra_op_num_threads": "1" }, "startupTimeoutSeconds": 900 },
+        "resources": { "requests": { "cpu": "2", "memory": "4Gi" }, "limits": { "memory": "4Gi", "nvidia.com/gpu": 1 } },
+        "pod": { "runtimeClassName": "nvidia", "nodeSelector": { "gpu": "h100" }, "labels": { "team": "fraud" },
+            "tolerations": [{ "key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule" }] },
+        "terminationGracePeriodSeconds": 90,
+    })
+}
+
+fn mk_resolved(snapshot: &Snapshot) -> Resolved {
+    let request: SourceRequest = revision::source_request(&snapshot.deployment.spec.model);
+    let pin = Some(Pin::VersionId("3sL4".into()));
+    let files = vec![PinnedFile { path: "model.onnx".into(), size: 400 << 20, pin }];
+    Resolved {
+        source: PinnedSource { request, files, immutable: true, sha256: None },
+        graph: GraphSummary::default(),
+    }
+}
+
+/// A changed template is a restart of every pod that an operator upgrade creates anew: change it knowingly.
+#[test]
+fn the_rendered_objects_are_as_they_were() {
+    let snapshot = mk_snapshot(full_spec());
+    let data = children::revision_data(&snapshot, 8, mk_resolved(&snapshot));
+    let revision = children::recorded(&snapshot, 8, data);
+    let objects = json!({
+        "replicaSet": children::replica_set(&snapshot, &revision, 3, None),
+        "service": children::service(&snapshot, 8),
+        "podDisruptionBudget": children::disruption_budget(&snapshot),
+        "resolveJob": children::resolve_job(&snapshot, &children::resolve_job_name(&snapshot)),
+    });
+    let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/children.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(path).unwrap_or_default(), "see {path}");
+}
+
+#[test]
+fn names_stay_below_what_kubernetes_allows() {
+    let mut snapshot = mk_snapshot(full_spec());
+    Arc::make_mut(&mut snapshot.deployment).metadata.name = Some("a".repeat(40));
+    assert!(children::resolve_job_name(&snapshot).len() <= 63 - 6, "a Job's pods add six characters");
+    assert!(children::revision_name(&snapshot, 1_000_000).len() <= 63 - 6);
+}
+
+#[test]
+fn what_means_the_same_is_no_new_revision() {
+    let spec = |value| RevisionSpec::of(&mk_snapshot(value).deployment.spec);
+    let model = json!({ "uri": "s3://models/fraud/8/model.onnx" });
+    let cases = [
+        (
+            "an absent field and an empty one",
+            json!({ "model": model, "resources": {}, "pod": { "labels": {} } }),
+        ),
+        (
+            "false and absent",
+            json!({ "model": { "uri": "s3://models/fraud/8/model.onnx", "insecureHTTP": false } }),
+        ),
+        ("the default service account by name", json!({ "model": model, "serviceAccountName": "default" })),
+        ("replicas", json!({ "model": model, "replicas": 7 })),
+        ("live fields", json!({ "model": model, "revisionHistoryLimit": 3, "progressDeadlineSeconds": 60 })),
+    ];
+    let plain = spec(json!({ "model": model }));
+    for (name, value) in cases {
+        assert!(plain.same(&spec(value)), "{name}");
+    }
+    let cpu = |amount: serde_json::Value| {
+        spec(json!({ "model": model, "resources": { "requests": { "cpu": amount, "memory": "1Gi" } } }))
+    };
+    assert!(cpu(json!("1")).same(&cpu(json!("1000m"))));
+    assert!(cpu(json!(1)).same(&cpu(json!("1"))));
+    assert!(!cpu(json!("1")).same(&cpu(json!("1001m"))));
+    assert!(!plain.same(&spec(json!({ "model": { "uri": "s3://models/fraud/9/model.onnx" } }))));
+}
+
+#[test]
+fn gpu_providers_choose_their_image() {
+    let settings = mk_snapshot(full_spec()).settings;
+    let image = |runtime| {
+        let spec = json!({ "model": { "uri": "s3://a/b" }, "runtime": runtime });
+        image_for(&settings, &RevisionSpec::of(&mk_snapshot(spec).deployment.spec))
+    };
+    let repository = "registry.example/modelwright-server";
+    assert_eq!(image(json!({})), (format!("{repository}:1.0"), "1.0".into()));
+    let cuda = json!({ "executionProviders": [{ "name": "CUDA" }], "version": "1.28" });
+    assert_eq!(image(cuda), (format!("{repository}:1.28-cuda"), "1.28".into()));
+    let both = json!({ "executionProviders": [{ "name": "TensorRT" }, { "name": "CUDA" }] });
+    assert_eq!(image(both).0, format!("{repository}:1.0-tensorrt"));
+}
+
+#[test]
+fn a_refused_pod_is_named_by_its_cause() {
+    let cases = [
+        (
+            "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
+            Reason::QuotaExceeded,
+        ),
+        ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu", Reason::QuotaExceeded),
+        (
+            "pods \"x\" is forbidden: error looking up service account a/b: serviceaccount \"b\" not found",
+            Reason::ServiceAccountNotFound,
+        ),
+        ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", Reason::PodRejected),
+        ("admission webhook \"w\" denied the request", Reason::PodRejected),
+    ];
+    for (message, reason) in cases {
+        assert_eq!(of_refusal(message).reason, reason, "{message}");
+    }
+}
+
+fn mk_pod() -> PodView {
+    PodView {
+        meta: Meta {
+            family: ("payments".into(), "fraud".into()),
+            name: "fraud-r8-x7k2p".into(),
+            uid: "p0".into(),
+            resource_version: 1,
+            owner_uid: Some("s0".into()),
+            created: Timestamp::UNIX_EPOCH,
+            deleting: false,
+        },
+        number: Some(8),
+        phase: PodPhase::Running,
+        failure: None,
+        unschedulable: None,
+        scheduled_at: None,
+        ready: false,
+        ip: None,
+        containers: vec![],
+        devices: BTreeMap::new(),
+    }
+}
+
+fn mk_container(name: &str) -> ContainerView {
+    ContainerView { name: name.into(), started_at: None, waiting: None, terminated: None, restarts: 4 }
+}
+
+#[test]
+fn a_pod_that_waits_for_a_gpu_says_how_many_and_who_has_them() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let holders = BTreeMap::from([("payments/other".to_string(), 1)]);
+    snapshot.gpu_holders.insert("nvidia.com/gpu".into(), holders);
+    let mut pod = mk_pod();
+    pod.unschedulable = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.".into());
+    pod.devices.insert("nvidia.com/gpu".into(), 1);
+    let fault = of_pod(&snapshot, &pod, None).unwrap();
+    assert_eq!(fault.reason, Reason::Unschedulable);
+    assert_eq!(
+        fault.message,
+        "pod fraud-r8-x7k2p: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.; it wants 1 nvidia.com/gpu; \
+         held by model deployments payments/other (1)"
+    );
+}
+
+#[test]
+fn memory_is_blamed_before_the_crash_loop_that_it_causes() {
+    let mut pod = mk_pod();
+    let mut server = mk_container("server");
+    server.waiting = Some(("CrashLoopBackOff".into(), "back-off".into()));
+    server.terminated =
+        Some(Termination { reason: "OOMKilled".into(), exit_code: 137, message: String::new() });
+    pod.containers.push(server);
+    let fault = of_pod(&mk_snapshot(full_spec()), &pod, None).unwrap();
+    assert_eq!(fault.reason, Reason::OutOfMemory);
+    assert!(
+        fault.message.ends_with("its memory limit of 4Gi; raise resources.limits.memory"),
+        "{}",
+        fault.message
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_named_with_its_container() {
+    let mut pod = mk_pod();
+    let mut server = mk_container("server");
+    server.waiting = Some(("ImagePullBackOff".into(), "Back-off pulling image \"x:1\"".into()));
+    pod.containers.push(server);
+    let fault = of_pod(&mk_snapshot(full_spec()), &pod, None).unwrap();
+    assert_eq!(fault.reason, Reason::ImagePullFailed);
+    assert!(fault.message.contains("container server: Back-off pulling image"), "{}", fault.message);
+}
+
+#[test]
+fn a_healthy_pod_has_no_fault() {
+    assert_eq!(of_pod(&mk_snapshot(full_spec()), &mk_pod(), Some("fraud-r8")), None);
+}
+
+#[test]
+fn an_object_that_is_being_deleted_is_left_to_the_garbage_collector() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let metadata = &mut Arc::make_mut(&mut snapshot.deployment).metadata;
+    metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+    assert_eq!(plan(&snapshot, now).writes, vec![]);
+}

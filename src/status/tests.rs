@@ -1,0 +1,133 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::events::condition;
+use super::*;
+use crate::api::{ConditionType, Reason};
+use crate::apply::WriteError;
+use crate::observe::{Family, Meta, ReplicaSetView, ServiceView, Settings};
+use crate::plan::Report;
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+fn mk_meta(name: &str) -> Meta {
+    Meta {
+        family: ("ns".into(), "fraud".into()),
+        name: name.into(),
+        uid: name.into(),
+        resource_version: 1,
+        owner_uid: Some("u0".into()),
+        created: now(),
+        deleting: false,
+    }
+}
+
+/// `fraud` with r1 behind its address and `available` of `desired` replicas of it.
+fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
+    let deployment = serde_json::from_value(json!({
+        "apiVersion": "modelwright.dev/v1alpha1", "kind": "ModelDeployment",
+        "metadata": { "name": "fraud", "namespace": "ns", "uid": "u0", "generation": 3 },
+        "spec": { "model": { "uri": "s3://a/b" }, "replicas": desired },
+    }))
+    .unwrap();
+    let set = ReplicaSetView {
+        meta: mk_meta("fraud-r1"),
+        number: 1,
+        replicas: desired,
+        observed: true,
+        live: available,
+        ready: available,
+        available,
+        failure: None,
+    };
+    let service = ServiceView { meta: mk_meta("fraud"), number: Some(1), moved_at: None };
+    Snapshot {
+        deployment: Arc::new(deployment),
+        family: Family {
+            replica_sets: vec![Arc::new(set)],
+            service: Some(Arc::new(service)),
+            ..Default::default()
+        },
+        pod_states: HashMap::new(),
+        job_failure: None,
+        gpu_holders: BTreeMap::new(),
+        settings: Arc::new(Settings {
+            loader_image: String::new(),
+            server_image: String::new(),
+            runtime_version: "1".into(),
+            image_pull_policy: String::new(),
+            image_pull_secrets: vec![],
+            cluster_domain: "cluster.local".into(),
+            crd_outdated: false,
+        }),
+    }
+}
+
+fn mk_plan(target: u64, complete: bool, fault: Option<Finding>) -> Plan {
+    let progress = Some(Finding::new(
+        if complete { Reason::RolloutComplete } else { Reason::LoadingModel },
+        "pod x loads the model",
+    ));
+    let report = Report { progress, complete, fault, ..Default::default() };
+    Plan { target: Some(target), report, ..Default::default() }
+}
+
+fn verdict(status: &ModelDeploymentStatus, kind: ConditionType) -> (String, String, String) {
+    let c = condition(status, kind).unwrap();
+    (c.status.clone(), c.reason.clone(), c.message.clone())
+}
+
+#[test]
+fn ready_means_that_the_newest_spec_is_rolled_out_and_answers() {
+    let fault = || Some(Finding::new(Reason::DigestMismatch, "sha256 differs"));
+    let cases = [
+        ("all there", (2, 2), mk_plan(1, true, None), "True", "Serving"),
+        ("first pods on their way", (2, 0), mk_plan(1, false, None), "Unknown", "Starting"),
+        ("a new revision on its way", (2, 2), mk_plan(2, false, None), "Unknown", "RolloutInProgress"),
+        ("a new revision failed", (2, 2), mk_plan(2, false, fault()), "False", "DigestMismatch"),
+        ("nothing wanted", (0, 0), mk_plan(1, true, None), "False", "NoReplicas"),
+    ];
+    for (name, (desired, available), plan, value, reason) in cases {
+        let status = derive(&mk_snapshot(desired, available), &plan, &Applied::default(), now());
+        let (is, why, _) = verdict(&status, ConditionType::Ready);
+        assert_eq!((is.as_str(), why.as_str()), (value, reason), "{name}");
+    }
+}
+
+#[test]
+fn a_failed_rollout_says_what_still_answers() {
+    let fault = Finding::new(Reason::DigestMismatch, "sha256 differs");
+    let plan = mk_plan(2, false, Some(fault));
+    let status = derive(&mk_snapshot(2, 2), &plan, &Applied::default(), now());
+    assert_eq!(verdict(&status, ConditionType::Ready).2, "sha256 differs; fraud-r1 serves on");
+    assert_eq!(verdict(&status, ConditionType::Available).0, "True");
+    assert_eq!(verdict(&status, ConditionType::Degraded).0, "True");
+    assert_eq!(status.stable_revision.as_deref(), Some("fraud-r1"));
+    assert_eq!(status.updated_revision.as_deref(), Some("fraud-r2"));
+}
+
+#[test]
+fn a_write_that_failed_is_told_when_a_person_must_act() {
+    let conflict = WriteError::NameConflict { kind: "Service", name: "fraud".into() };
+    let applied = Applied { done: 1, failure: Some(conflict) };
+    let status = derive(&mk_snapshot(1, 0), &mk_plan(1, false, None), &applied, now());
+    let (is, why, message) = verdict(&status, ConditionType::Degraded);
+    assert_eq!((is.as_str(), why.as_str()), ("True", "NameConflict"));
+    assert!(message.contains("Service fraud exists and does not belong"), "{message}");
+
+    let busy = Applied { done: 0, failure: Some(WriteError::Stale("x".into())) };
+    let status = derive(&mk_snapshot(1, 1), &mk_plan(1, true, None), &busy, now());
+    assert_eq!(verdict(&status, ConditionType::Degraded).0, "False", "a stale view passes by itself");
+}
+
+#[test]
+fn every_condition_carries_the_generation_it_speaks_of() {
+    let status = derive(&mk_snapshot(1, 1), &mk_plan(1, true, None), &Applied::default(), now());
+    assert_eq!(status.observed_generation, Some(3));
+    assert!(status.conditions.iter().all(|c| c.observed_generation == Some(3)));
+}
