@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -25,8 +26,9 @@ const (
 // is not below that folder is below the cgroup of the same name, so that
 // "down" can clean up without knowing what happened before.
 type cluster struct {
-	name string
-	dir  string
+	name    string
+	dir     string
+	started sync.Map // names of the processes that this command started
 	state
 }
 
@@ -40,11 +42,11 @@ type state struct {
 
 // namePattern keeps names usable as folder, cgroup and CNI network names, and
 // socket paths below the kernel's 108 bytes.
-var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,23}$`)
 
 func openCluster(name string) (*cluster, error) {
 	if !namePattern.MatchString(name) {
-		return nil, fmt.Errorf("name %q: want at most 31 of a-z, 0-9 and '-', a letter first", name)
+		return nil, fmt.Errorf("name %q: want at most 24 of a-z, 0-9 and '-', a letter first", name)
 	}
 	c := &cluster{name: name, dir: filepath.Join(stateRoot(), name)}
 	data, err := os.ReadFile(c.path("state.json"))
@@ -131,8 +133,6 @@ func (c *cluster) nodes() []int {
 func nodeName(i int) string     { return fmt.Sprintf("node-%d", i) }
 func nodeIP(i int) string       { return fmt.Sprintf("172.30.0.%d", i) }
 func nodePodRange(i int) string { return fmt.Sprintf("10.244.%d.0/24", i) }
-
-func (c *cluster) netns(i int) string { return c.path("net", nodeName(i)) }
 
 // listenForAPI takes the port of the API server: by name, so that a cluster
 // made again mostly keeps its address, and below the ephemeral ports, so that

@@ -44,7 +44,7 @@ func serveDevices(ctx context.Context, dir string, count int) error {
 	if !exists(kubelet) {
 		return nil
 	}
-	socket := filepath.Join(dir, "modelwright-gpu.sock")
+	socket := filepath.Join(dir, "gpu.sock")
 	os.Remove(socket)
 	l, err := net.Listen("unix", socket)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 
@@ -32,7 +31,9 @@ func down(_ context.Context, args []string) error {
 }
 
 // destroy asks nobody's cooperation and trusts no record, so it works the
-// same on a healthy cluster and on what a SIGKILL left of one.
+// same on a healthy cluster and on what a SIGKILL left of one. The mounts of
+// volumes and containers are in the nodes' mount namespaces and go with them;
+// what deletes the folder can't see them, let alone what is mounted there.
 func (c *cluster) destroy() error {
 	if err := c.killAll(); err != nil {
 		return err
@@ -40,40 +41,11 @@ func (c *cluster) destroy() error {
 	if err := c.removeCgroups(); err != nil {
 		return fmt.Errorf("removing cgroups: %w", err)
 	}
-	c.removeStrays()
 	if err := unmountBelow(c.dir); err != nil {
 		return err
 	}
 	c.state = state{}
 	return os.RemoveAll(c.dir)
-}
-
-// removeStrays removes the files that the parts keep outside our folder and
-// take no setting for.
-func (c *cluster) removeStrays() {
-	// containerd's shims listen below /run/containerd/s; the bundle has the address.
-	addresses, _ := filepath.Glob(c.path("node-*", "containerd", "state", "io.containerd.runtime.v2.task", "k8s.io", "*", "address"))
-	for _, file := range addresses {
-		if address, err := os.ReadFile(file); err == nil {
-			os.Remove(strings.TrimPrefix(string(address), "unix://"))
-		}
-	}
-	// The CNI library caches results by network name.
-	cached, _ := filepath.Glob("/var/lib/cni/results/" + c.cniNetwork() + "-*")
-	for _, file := range cached {
-		os.Remove(file)
-	}
-	// The kubelet links logs into /var/log/containers.
-	links, _ := filepath.Glob("/var/log/containers/*.log")
-	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, c.dir+"/") {
-			os.Remove(link)
-		}
-	}
-	// Empty ones, that is: another containerd may use them.
-	for _, dir := range []string{"/run/containerd/s", "/run/containerd", "/var/lib/cni/results", "/var/lib/cni", "/var/log/containers"} {
-		os.Remove(dir)
-	}
 }
 
 // unmountBelow detaches every mount below dir, the youngest first, and proves
@@ -96,7 +68,7 @@ func unmountBelow(dir string) error {
 }
 
 func mountsBelow(dir string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

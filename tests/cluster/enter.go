@@ -14,19 +14,17 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// enter becomes another program inside a network namespace and a cgroup. It
-// writes its own process record first: were that left to the starter, one
-// that is killed in between would leave a process nobody knows.
+// enter becomes another program inside a cgroup and namespaces. It writes its
+// own process record first: were that left to the starter, one that is killed
+// in between would leave a process nobody knows.
 //
-// Only the network is separate. ("ip netns exec" would also remount /sys and
-// so hide the cgroups.)
+// ("ip netns exec" would also remount /sys and so hide the cgroups.)
 func enter(_ context.Context, args []string) error {
 	f := flag.NewFlagSet("enter", flag.ContinueOnError)
 	netns := f.String("net", "", "")
+	mntns := f.String("mnt", "", "")
 	procs := f.String("procs", "", "")
 	record := f.String("record", "", "")
 	if err := f.Parse(args); err != nil {
@@ -55,22 +53,10 @@ func enter(_ context.Context, args []string) error {
 		}
 	}
 	runtime.LockOSThread() // exec keeps the namespaces of the calling thread
-	if err := setns(*netns); err != nil {
+	if err := enterNamespaces(*netns, *mntns); err != nil {
 		return err
 	}
 	return syscall.Exec(program, argv, os.Environ())
-}
-
-func setns(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("entering %s: %w", path, err)
-	}
-	return nil
 }
 
 // execInside runs a user's command in the network of a node.
@@ -87,7 +73,7 @@ func execInside(ctx context.Context, args []string) error {
 	}
 	os.Setenv("KUBECONFIG", c.kubeconfig("admin"))
 	os.Setenv("PATH", c.path("bin")+":"+os.Getenv("PATH"))
-	return enter(ctx, append([]string{"--net", c.path("net", filepath.Base(*node)), "--"}, f.Args()...))
+	return enter(ctx, append([]string{"--net", c.path("ns", "net-"+filepath.Base(*node)), "--"}, f.Args()...))
 }
 
 // inside runs a command in the network of a node and returns what it printed.

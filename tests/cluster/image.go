@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -358,9 +357,4 @@ func archiveName(file string) (name string, d digest.Digest, err error) {
 		m := index.Manifests[0]
 		return m.Annotations["io.containerd.image.name"], m.Digest, nil
 	}
-}
-
-func shortHash(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:8])
 }

@@ -3,23 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// createNetworks makes one network namespace a node. Node 1's has a bridge
-// that the others hang on by a veth pair. No interface is outside, so two
-// clusters can use the same addresses, and nothing leaks out.
+// createNetworks connects the nodes: node 1 has a bridge that the others hang
+// on by a veth pair. No interface is outside, so two clusters can use the same
+// addresses, and nothing leaks out.
 func (c *cluster) createNetworks(ctx context.Context) error {
-	for _, i := range c.nodes() {
-		if err := createNetns(c.netns(i)); err != nil {
-			return fmt.Errorf("network namespace of %s: %w", nodeName(i), err)
-		}
-	}
 	for _, i := range c.nodes() {
 		if _, err := c.inside(ctx, i, c.networkPlan(i), "ip", "-batch", "-"); err != nil {
 			return err
@@ -61,27 +51,4 @@ func (c *cluster) networkPlan(i int) string {
 		}
 	}
 	return strings.Join(plan, "\n") + "\n"
-}
-
-// createNetns makes a namespace and holds it by a mount on path. It is below
-// the state folder and not in /run/netns, so that "down" needs only one rule:
-// unmount what is below the folder.
-func createNetns(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return err
-	}
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the runtime ends the thread with the goroutine.
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
-	}()
-	return <-done
 }

@@ -65,7 +65,7 @@ func (c *cluster) startRuntime(ctx context.Context, i int, images []string) erro
 	if err := os.MkdirAll(c.nodeDir(i), 0o755); err != nil {
 		return err
 	}
-	started, err := c.start(process{name: name, node: i, argv: []string{"containerd", "--config", c.nodeDir(i) + "/containerd.toml"}})
+	started, err := c.start(process{name: name, node: i, mounts: true, argv: []string{"containerd", "--config", c.nodeDir(i) + "/containerd.toml"}})
 	if err != nil {
 		return err
 	}
@@ -94,19 +94,18 @@ func (c *cluster) startNode(i int) error {
 	}
 	dir := c.nodeDir(i)
 	list := []process{
-		{name: onNode("kubelet", i), node: i, argv: []string{k8s, "kubelet",
+		{name: onNode("kubelet", i), node: i, mounts: true, argv: []string{k8s, "kubelet",
 			"--config=" + dir + "/kubelet.yaml",
 			"--kubeconfig=" + c.kubeconfig(nodeName(i)),
 			"--hostname-override=" + nodeName(i),
 			"--node-ip=" + nodeIP(i),
-			"--root-dir=" + dir + "/kubelet",
 			"--cert-dir=" + dir + "/kubelet-pki",
 		}},
 		{name: onNode("kube-proxy", i), node: i, argv: []string{k8s, "kube-proxy", "--config=" + dir + "/proxy.yaml"}},
 	}
 	if c.Options.GPUs > 0 {
-		list = append(list, process{name: onNode("device-plugin", i), node: i, inner: true, argv: []string{"device-plugin",
-			"--dir=" + dir + "/kubelet/device-plugins",
+		list = append(list, process{name: onNode("device-plugin", i), node: i, mounts: true, inner: true, argv: []string{"device-plugin",
+			"--dir=/var/lib/kubelet/device-plugins",
 			fmt.Sprintf("--count=%d", c.Options.GPUs),
 		}})
 	}

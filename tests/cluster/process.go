@@ -17,11 +17,12 @@ import (
 // A process is one program of the cluster: its log is log/<name>, its record
 // run/<name>.
 type process struct {
-	name  string
-	node  int
-	argv  []string
-	inner bool       // argv[0] is a command of this program
-	extra []*os.File // file descriptors from 3
+	name   string
+	node   int
+	argv   []string
+	inner  bool       // argv[0] is a command of this program
+	mounts bool       // sees the node's own mounts
+	extra  []*os.File // file descriptors from 3
 }
 
 // identity tells a process from a later one with the same number.
@@ -77,7 +78,11 @@ func (c *cluster) start(p process) (bool, error) {
 	if p.inner {
 		argv = append([]string{self}, argv...)
 	}
-	cmd := exec.Command(self, append([]string{"enter", "--net", c.netns(p.node), "--procs", c.daemonProcs(), "--record", c.path("run", p.name), "--"}, argv...)...)
+	enter := []string{"enter", "--net", c.netns(p.node), "--procs", c.daemonProcs(), "--record", c.path("run", p.name)}
+	if p.mounts {
+		enter = append(enter, "--mnt", c.mntns(p.node))
+	}
+	cmd := exec.Command(self, append(append(enter, "--"), argv...)...)
 	cmd.Dir = c.dir
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, p.extra
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives us and our terminal
@@ -96,8 +101,13 @@ func (c *cluster) start(p process) (bool, error) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+	c.started.Store(p.name, true)
 	return true, nil
 }
+
+// errVanished says that a process ended which an earlier command started: it
+// was still dying when this one looked.
+var errVanished = errors.New("a process ended meanwhile")
 
 // log is where a process writes, or, for the one component that is a pod, the
 // kubelet for it.
@@ -126,6 +136,9 @@ func (c *cluster) await(ctx context.Context, what string, limit time.Duration, b
 		}
 		for _, name := range needs {
 			if c.running(name) == 0 {
+				if _, ours := c.started.Load(name); !ours {
+					return errVanished
+				}
 				return c.failure(name, errors.New("ended"))
 			}
 		}

@@ -39,7 +39,7 @@ func up(ctx context.Context, args []string) error {
 		return err
 	}
 	begin := time.Now()
-	if c.Port != 0 && c.Boot == bootID() && c.networksExist() {
+	if c.Port != 0 && c.Boot == bootID() && c.namespacesExist() {
 		if err := wanted.conflict(c.Options, given); err != nil {
 			return err
 		}
@@ -52,15 +52,19 @@ func up(ctx context.Context, args []string) error {
 		}
 		c.Options = wanted
 	}
-	if err := c.ensure(ctx); err != nil {
+	err = c.ensure(ctx)
+	for errors.Is(err, errVanished) {
+		err = c.ensure(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	c.say("ready after %.1f s", time.Since(begin).Seconds())
 	return printEnv(c)
 }
 
-func (c *cluster) networksExist() bool {
-	mounts, _ := mountsBelow(c.path("net"))
+func (c *cluster) namespacesExist() bool {
+	mounts, _ := mountsBelow(c.path("ns"))
 	return len(mounts) >= len(c.nodes())
 }
 
@@ -209,6 +213,9 @@ func (c *cluster) create(ctx context.Context) error {
 		}
 	}
 	if err := c.createCgroups(); err != nil {
+		return err
+	}
+	if err := c.createNamespaces(); err != nil {
 		return err
 	}
 	if err := c.createNetworks(ctx); err != nil {
