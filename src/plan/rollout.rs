@@ -46,11 +46,12 @@ pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Time
     // Nobody loses anything when nothing answers behind the address now.
     let nothing_to_lose = behind_address.is_none_or(|s| s.available == 0) && replica_set.available > 0;
     let mut moved_at = family.service.as_ref().and_then(|s| s.moved_at);
-    if !at_address && family.service.is_some() && (proven || nothing_to_lose || behind_address.is_none()) {
-        if let Some(service) = &family.service {
-            plan.writes.push(children::move_service(snapshot, service, target.number, now));
-            moved_at = Some(now);
-        }
+    if let Some(service) = &family.service
+        && !at_address
+        && (proven || nothing_to_lose || behind_address.is_none())
+    {
+        plan.writes.push(children::move_service(snapshot, service, target.number, now));
+        moved_at = Some(now);
     }
     look_at_pods(snapshot, target, replica_set, desired, at_address, plan);
     retire(snapshot, target, at_address, moved_at, now, plan);
@@ -143,10 +144,10 @@ fn look_at_pods(
     }
     let mut waits: Option<(Reason, String)> = None;
     for pod in pods_of(snapshot, target.number).filter(|pod| !pod.ready) {
-        if let Some(fault) = faults::of_pod(snapshot, pod, Some(name)) {
-            if pod.phase != PodPhase::Failed || set.available < desired {
-                plan.report.blame(fault.of(name));
-            }
+        // A pod that the kubelet gave up on was replaced: it matters while there are too few.
+        let matters = pod.phase != PodPhase::Failed || set.available < desired;
+        if let Some(fault) = faults::of_pod(snapshot, pod, Some(name)).filter(|_| matters) {
+            plan.report.blame(fault.of(name));
         }
         let pod_name = &pod.meta.name;
         let state = snapshot.revision_state(pod, name).map(|s| s.phase);
