@@ -10,9 +10,14 @@ ifneq ($(shell RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null | grep -F ' $
 export RUSTUP_TOOLCHAIN := stable
 endif
 
-# Builds are kept outside the checkout, so that a fresh clone starts warm.
+# Builds are kept outside the checkout, so that a fresh clone starts warm. Cargo itself knows what a new lock changes.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelwright
-export CARGO_TARGET_DIR := $(CACHE)/target-$(shell (cat Cargo.lock; rustc -V) | sha256sum | cut -c1-16)
+export CARGO_TARGET_DIR := $(CACHE)/target-$(TOOLCHAIN)
+
+# a model from kubectl apply to answers; KUBECONFIG= another cluster than one of our own
+.PHONY: demo
+demo: $(CLUSTER)
+	@demo/run.sh $(CLUSTER) $(NAME) $(VERSION)
 
 ## images: archives in target/images, for `target/cluster load`, `docker load` or `ctr images import`
 

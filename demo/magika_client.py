@@ -41,24 +41,13 @@ def verdict(path, scores, config):
     return "txt" if is_text else "unknown", score
 
 
-def identify(url, model, paths, config):
-    """One request for all files: {path: (label, score)}."""
-    metadata = call(f"{url}/v2/models/{model}")
-    rows = [features(path, config) for path in paths]
-    request = {
-        "inputs": [
-            {
-                "name": metadata["inputs"][0]["name"],
-                "datatype": metadata["inputs"][0]["datatype"],
-                "shape": [len(rows), len(rows[0])],
-                "data": [value for row in rows for value in row],
-            }
-        ]
-    }
-    output = call(f"{url}/v2/models/{model}/infer", request)["outputs"][0]
-    width = output["shape"][1]
-    scores = [output["data"][i * width : (i + 1) * width] for i in range(len(paths))]
-    return {path: verdict(path, row, config) for path, row in zip(paths, scores)}
+def identify(url, model, path, config):
+    """Asks for one file: (label, score)."""
+    tensor = call(f"{url}/v2/models/{model}")["inputs"][0]
+    data = features(path, config)
+    tensor = {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [1, len(data)], "data": data}
+    answer = call(f"{url}/v2/models/{model}/infer", {"inputs": [tensor]})
+    return verdict(path, answer["outputs"][0]["data"], config)
 
 
 def main():
@@ -70,9 +59,9 @@ def main():
     arguments = parser.parse_args()
     with open(arguments.config) as file:
         config = json.load(file)
-    answers = identify(arguments.url, arguments.model, arguments.files, config)
-    width = max(map(len, answers))
-    for path, (label, score) in answers.items():
+    width = max(map(len, arguments.files))
+    for path in arguments.files:
+        label, score = identify(arguments.url, arguments.model, path, config)
         print(f"{path:<{width}}  →  {label} ({score:.2f})")
 
 

@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# `make demo`: from nothing to answered inferences, a new version and a rollback. Every command is shown.
+# With KUBECONFIG set it uses that cluster instead of starting one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cluster=$1 name=$2 version=$3
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/modelwright
+work=$(mktemp -d)
+jobs_log=$work/log
+store=http://versitygw.s3.svc.cluster.local:7070
+files=(README.md Cargo.toml Makefile Dockerfile src/lib.rs tests/cluster/main.go demo/magika_client.py
+    charts/modelwright/values.schema.json .gitignore)
+checked=(README.md Cargo.toml src/lib.rs tests/cluster/main.go)
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
+begin=${EPOCHREALTIME/./}
+elapsed() { awk -v us=$((${EPOCHREALTIME/./} - $1)) 'BEGIN { printf "%.1f", us / 1e6 }'; }
+title() { printf '\n%s%s%s %s(%s s)%s\n' "$bold" "$*" "$plain" "$dim" "$(elapsed "$begin")" "$plain"; }
+note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
+show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
+run() { show "$@"; "$@"; }
+
+forwarder=
+stop_forward() { [ -z "$forwarder" ] || { kill "$forwarder" && wait "$forwarder"; } 2>/dev/null || true; forwarder=; }
+finish() {
+    code=$?
+    stop_forward
+    if [ $code -ne 0 ]; then
+        printf '\n%sThe demo failed.%s\n' "$bold" "$plain"
+        [ ! -s "$jobs_log" ] || tail -n 20 "$jobs_log"
+        kubectl -n demo get mdep,pods -o wide 2>/dev/null || true
+        kubectl -n demo describe mdep 2>/dev/null | sed -n '/^Status:/,$p' | tail -n 40 || true
+    fi
+    rm -rf "$work"
+}
+trap finish EXIT
+
+# forward NAMESPACE SERVICE PORT: sets $url
+forward() {
+    stop_forward
+    : > "$work/forward"
+    kubectl -n "$1" port-forward "svc/$2" ":$3" > "$work/forward" 2>&1 &
+    forwarder=$!
+    for _ in $(seq 100); do
+        url=$(sed -n 's/^Forwarding from \(127[0-9.:]*\) .*/http:\/\/\1/p' "$work/forward")
+        [ -z "$url" ] || return 0
+        kill -0 $forwarder 2>/dev/null || break
+        sleep 0.1
+    done
+    cat "$work/forward" >&2
+    return 1
+}
+
+field() { kubectl -n demo get mdep magika -o "jsonpath=$1"; }
+
+ask() {
+    forward demo magika 80
+    show python3 demo/magika_client.py --url "$url" --config config.min.json "${1:-FILE…}"
+    python3 demo/magika_client.py --url "$url" --config "$model/config.min.json" "${files[@]}"
+}
+
+# put KEY FILE: into the store, as any S3 client would
+put() {
+    curl --silent --show-error --fail --aws-sigv4 aws:amz:us-east-1:s3 \
+        --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --upload-file "$2" "$url/models/$1"
+    note "s3://models/$1  $(awk -v b="$(stat -c %s "$2")" 'BEGIN { printf "%.1f MB", b / 1e6 }')"
+}
+
+# await MANIFEST-COMMAND…: applies and watches until Ready; sets $seconds
+await() {
+    kubectl -n demo get mdep magika --watch > "$work/watch" 2>/dev/null &
+    local watcher=$!
+    sleep 0.3
+    local from=${EPOCHREALTIME/./}
+    "$@"
+    show kubectl -n demo wait --for=condition=Ready mdep/magika --timeout=3m
+    kubectl -n demo wait --for=condition=Ready mdep/magika --timeout=3m > /dev/null || { kill $watcher; return 1; }
+    seconds=$(elapsed "$from")
+    sleep 0.3
+    kill $watcher
+    wait $watcher 2>/dev/null || true
+    show kubectl -n demo get mdep magika --watch
+    cat "$work/watch"
+}
+
+title "1. A cluster"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+venv=$cache/demo-$(sha256sum demo/requirements.txt | cut -c1-16)
+python() { "$venv/bin/python" "$@"; }
+(
+    [ -e "$venv/complete" ] || {
+        python3 -m venv "$venv" && "$venv/bin/pip" install --quiet -r demo/requirements.txt && touch "$venv/complete"
+    }
+) > "$jobs_log" 2>&1 &
+venv_job=$!
+make --no-print-directory images > "$work/images" 2>&1 &
+images_job=$!
+model=$(tests/tools/magika.sh)
+if [ -z "${KUBECONFIG:-}" ]; then
+    run make --no-print-directory cluster-up NAME="$name" > /dev/null
+    eval "$("$cluster" env "$name")"
+    own=1
+else
+    note "KUBECONFIG is set: using $(kubectl config current-context). It must be able to pull"
+    note "  modelwright.dev/modelwright:$version         (target/images/modelwright.tar)"
+    note "  modelwright.dev/modelwright-server:$version  (target/images/modelwright-server.tar)"
+    note "  modelwright.dev/versitygw:1.8.0            (the S3 store: tests/cluster/manifests/s3.yaml)"
+    own=
+fi
+wait $images_job || { cat "$work/images"; exit 1; }
+cat "$work/images"
+[ -z "$own" ] || "$cluster" load "$name" target/images/modelwright.tar target/images/modelwright-server.tar
+run kubectl get nodes
+
+title "2. The operator, from its chart"
+# The image's digest is an annotation, so that an image built anew is rolled out.
+show helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait
+helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace \
+    --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 2m \
+    > "$jobs_log" 2>&1 &
+helm_job=$!
+if [ -n "$own" ]; then
+    "$cluster" s3 "$name" > /dev/null 2> "$work/s3" || { cat "$work/s3"; exit 1; }
+else
+    kubectl apply -f tests/cluster/manifests/s3.yaml > /dev/null
+    kubectl -n s3 get secret root > /dev/null 2>&1 || kubectl -n s3 create secret generic root \
+        --from-literal=AWS_ACCESS_KEY_ID=demo --from-literal=AWS_SECRET_ACCESS_KEY="$(head -c 18 /dev/urandom | base64)"
+    kubectl -n s3 rollout status deployment/versitygw --timeout=2m
+fi
+wait $helm_job
+run kubectl -n modelwright-system get pods
+
+title "3. A model in an S3 store in the cluster"
+secret() { kubectl -n s3 get secret root -o "jsonpath={.data.$1}" | base64 -d; }
+AWS_ACCESS_KEY_ID=$(secret AWS_ACCESS_KEY_ID) AWS_SECRET_ACCESS_KEY=$(secret AWS_SECRET_ACCESS_KEY)
+forward s3 versitygw 7070
+curl --silent --fail --aws-sigv4 aws:amz:us-east-1:s3 --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+    -X PUT "$url/models" > /dev/null || true # it may be there from an earlier demo
+note "Magika, Google's model that tells a file's type from its bytes (Apache-2.0)"
+put magika/1/model.onnx "$model/model.onnx"
+kubectl apply -f - > /dev/null <<EOF
+apiVersion: v1
+kind: Namespace
+metadata: {name: demo, labels: {pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: model-store, namespace: demo}
+stringData: {AWS_ACCESS_KEY_ID: "$AWS_ACCESS_KEY_ID", AWS_SECRET_ACCESS_KEY: "$AWS_SECRET_ACCESS_KEY"}
+EOF
+# what an earlier demo left
+kubectl -n demo delete mdep magika --ignore-not-found > /dev/null
+kubectl -n demo wait --for=delete pod -l modelwright.dev/deployment=magika --timeout=90s > /dev/null 2>&1 || true
+
+title "4. Ten lines"
+cat examples/s3.yaml
+await run kubectl -n demo apply -f examples/s3.yaml
+first=$seconds
+
+title "5. Requests through the Service"
+run kubectl -n demo get svc magika
+ask
+echo
+note "The scores, beside the same model on ONNX Runtime in a process of its own:"
+wait $venv_job || { cat "$jobs_log"; exit 1; }
+python demo/check.py "$url" "$model" "${checked[@]}"
+
+title "6. A second version: the same model with 8-bit weights"
+mkdir "$work/quantised"
+cp "$model/config.min.json" "$work/quantised"
+python demo/quantise.py "$model/model.onnx" "$work/quantised/model.onnx"
+forward s3 versitygw 7070
+put magika/2/model.onnx "$work/quantised/model.onnx"
+show "sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -"
+second() { sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -; }
+await second
+next=$seconds
+ask
+echo
+python demo/check.py "$url" "$work/quantised" "${checked[@]}"
+
+title "7. And back: the old spec"
+await run kubectl -n demo apply -f examples/s3.yaml
+back=$seconds
+note "No third revision: $(field '{.status.stableRevision}') was kept, and serves again."
+run kubectl -n demo get controllerrevisions -l modelwright.dev/deployment=magika
+
+title "How long it took"
+phases() { kubectl -n demo get mdep magika -o json | python3 demo/phases.py "$1" "$2"; }
+phases magika-r1 "$first"
+printf '%-28s %5s s\n' "second version, until Ready" "$next" "rollback, until Ready" "$back" "the whole demo" "$(elapsed "$begin")"
+
+title "Look around"
+[ -z "$own" ] || printf '  eval "$(make -s cluster-env)"\n'
+cat <<EOF
+  kubectl -n demo get mdep -o wide
+  kubectl -n demo describe mdep magika
+  kubectl -n modelwright-system logs deployment/modelwright
+EOF
+if [ -n "$own" ]; then
+    printf '\nRemove everything: make cluster-down\n'
+else
+    printf '\nRemove everything: kubectl delete namespace demo s3; helm -n modelwright-system uninstall modelwright\n'
+fi
