@@ -22,7 +22,8 @@ const usage = `usage: cluster COMMAND NAME [flags]
   image [flags]              assemble an image (cluster image -h lists the flags)
 `
 
-// hidden commands are what the cluster's own processes run.
+// commands are those of the usage, and those that the cluster's own processes
+// run.
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"up":     up,
 	"down":   down,
