@@ -57,7 +57,17 @@ fn the_definition_is_the_committed_one_and_stays_at_uninstall() {
     assert_eq!(policy, Some(Value::from("keep")));
     rendered["metadata"].as_object_mut().unwrap().remove("labels");
     let committed = include_str!("../crds/modeldeployments.yaml");
-    assert_eq!(rendered, serde_yaml::from_str::<Value>(committed).unwrap());
+    assert_eq!(plain(rendered), plain(serde_yaml::from_str(committed).unwrap()));
+}
+
+/// Helm writes 10 for 10.0.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, plain(value))).collect(),
+        other => other,
+    }
 }
 
 #[test]
