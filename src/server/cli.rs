@@ -1,5 +1,6 @@
 //! The command line of `modelwright-server`.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -168,11 +169,11 @@ struct Worker {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     crate::telemetry::init();
-    let ended = match cli.command {
+    let ended = silence_onnxruntime().and_then(|()| match cli.command {
         Command::Supervise(arguments) => supervise(arguments),
         Command::Worker(arguments) => work(arguments),
         Command::Serve(arguments) => serve(arguments),
-    };
+    });
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
@@ -180,6 +181,19 @@ pub fn run() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// From 1.29 on, ONNX Runtime's official builds report to Microsoft, and write a device id to disk, as soon as their
+/// environment is made (onnxruntime#27379). Only this variable, set before, keeps them from it, and a process can't set
+/// its own safely: so it starts over, once, with the same arguments and process id.
+fn silence_onnxruntime() -> Result<(), String> {
+    const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(VARIABLE).is_some_and(|value| value == "1") {
+        return Ok(());
+    }
+    let binary = std::env::current_exe().map_err(|e| format!("the binary can't be found: {e}"))?;
+    let error = std::process::Command::new(binary).args(std::env::args_os().skip(1)).env(VARIABLE, "1").exec();
+    Err(format!("the process can't start over: {error}"))
 }
 
 fn supervise(arguments: Supervise) -> Result<u8, String> {

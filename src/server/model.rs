@@ -119,7 +119,7 @@ impl Server {
         let outputs = match model.queue.run(inputs, outputs, deadline).await? {
             Ok(outputs) => outputs,
             Err(RunError::Refused(message)) => return Err(Error::invalid(message)),
-            Err(RunError::Failed(message)) => return Err(Error::new(Kind::Internal, message)),
+            Err(RunError::Failed(message) | RunError::OutOfMemory(message)) => return Err(Error::new(Kind::Internal, message)),
             Err(RunError::Poisoned(message)) => {
                 tracing::error!(%message, "the session is beyond use");
                 self.poisoned.notify_one();

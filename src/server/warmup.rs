@@ -11,7 +11,7 @@ const LENGTHS: [i64; 5] = [1, 2, 16, 64, 224];
 /// None: it answered. A message: it refused every made-up input, and serves all the same.
 ///
 /// # Errors
-/// The session is beyond use.
+/// The session is beyond use, or not even the smallest request fits into memory.
 pub fn warm_up(loaded: &mut Loaded) -> Result<Option<String>, RunError> {
     let dynamic = loaded.inputs.iter().any(|spec| spec.shape.iter().any(|dim| *dim < 0));
     let outputs: Vec<usize> = (0..loaded.outputs.len()).collect();
@@ -28,7 +28,9 @@ pub fn warm_up(loaded: &mut Loaded) -> Result<Option<String>, RunError> {
             };
         match runner.run(&inputs, &outputs) {
             Ok(_) => return Ok(None),
-            Err(RunError::Poisoned(e)) => return Err(RunError::Poisoned(e)),
+            Err(e @ RunError::Poisoned(_)) => return Err(e),
+            // The smallest request there is does not fit.
+            Err(e @ RunError::OutOfMemory(_)) if refusal.is_empty() => return Err(e),
             // The first refusal speaks of the most natural shape.
             Err(e) if refusal.is_empty() => refusal = e.to_string(),
             Err(_) => {}

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::engine::ort::{self, LoadOptions, Provider};
-use super::engine::{LoadError, Reason};
+use super::engine::ort::{self, LoadOptions, Provider, ProviderName};
+use super::engine::{LoadError, Reason, RunError};
 use super::listen::{self, Phase};
 use super::metrics::Metrics;
 use super::model::{Identity, Model, Server};
@@ -152,9 +152,13 @@ fn load(
     reporter.send(&report);
 
     let started = Instant::now();
-    let refusal = warm_up(&mut loaded).map_err(|e| LoadError {
-        reason: Reason::ExecutionProviderUnavailable,
-        message: format!("the first run failed: {e}"),
+    let refusal = warm_up(&mut loaded).map_err(|e| {
+        let reason = match (&e, loaded.device == ProviderName::Cpu.name()) {
+            (RunError::OutOfMemory(_), true) => Reason::OutOfMemory,
+            (RunError::OutOfMemory(_), false) => Reason::InsufficientGpuMemory,
+            _ => Reason::ExecutionProviderUnavailable,
+        };
+        LoadError { reason, message: format!("the first run failed: {e}") }
     })?;
     timed("warmup", started, &mut report);
     report.phase = RevisionPhase::Proven;

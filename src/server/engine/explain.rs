@@ -46,7 +46,7 @@ pub fn run_error(message: &str) -> RunError {
     {
         RunError::Poisoned(text)
     } else if is_allocation_failure(message) {
-        RunError::Failed(format!("not enough memory for this request: {text}"))
+        RunError::OutOfMemory(format!("not enough memory for this request: {text}"))
     } else if has("INVALID_ARGUMENT")
         || has("Invalid rank")
         || has("Got invalid dimensions")

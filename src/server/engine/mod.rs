@@ -75,6 +75,9 @@ pub enum RunError {
     /// This run failed; the next may not.
     #[error("{0}")]
     Failed(String),
+    /// The request, or the model itself, is too large for the memory there is.
+    #[error("{0}")]
+    OutOfMemory(String),
     /// The session is beyond use (a CUDA context stays poisoned): only a new process helps.
     #[error("{0}")]
     Poisoned(String),

@@ -89,17 +89,22 @@ fn environment() -> Result<Environment, LoadError> {
             LogLevel::Warning => tracing::warn!(target: "onnxruntime", place, "{message}"),
             _ => tracing::debug!(target: "onnxruntime", place, "{message}"),
         };
-        let missing = |e: String| LoadError {
+        let unavailable = |e: String| LoadError {
             reason: Reason::ExecutionProviderUnavailable,
             message: format!("ONNX Runtime can't be loaded: {e}"),
         };
-        let environment = ort::init_from(library())
-            .map_err(|e| missing(e.to_string()))?
+        let library = library();
+        if !library.exists() {
+            return Err(unavailable(format!("{} does not exist; ORT_DYLIB_PATH names it", library.display())));
+        }
+        let environment = ort::init_from(library)
+            // Only its debug form carries the loader's own words.
+            .map_err(|e| unavailable(format!("{e:?}")))?
             .with_name("modelwright")
             .with_telemetry(false)
             .with_logger(Arc::new(log))
             .build()
-            .map_err(|e| missing(e.to_string()))?;
+            .map_err(|e| unavailable(e.to_string()))?;
         // The callback is told everything otherwise, on every run.
         environment.set_log_level(LogLevel::Warning);
         Ok(environment)

@@ -76,7 +76,7 @@ impl Launcher {
         // Reaped by `reap`; dropping the handle neither waits nor kills.
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the worker has no process id")?;
         self.listen(pid, ours).map_err(failed)?;
-        tracing::info!(revision = %assignment.revision, pid = pid.as_raw_nonzero(), ?memory_cap, "worker started");
+        tracing::info!(revision = %assignment.revision, pid = pid.as_raw_nonzero(), memory_cap, "worker started");
         Ok(pid)
     }
 
