@@ -104,7 +104,6 @@ impl Claim {
                         LoadError::Unavailable(format!("{}: reading failed: {e}", claim.show(&shown)))
                     })?;
                     chunk.truncate(n);
-                    claim.meter.add(n);
                     Ok((Bytes::from(chunk), file))
                 })
                 .await;

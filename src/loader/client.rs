@@ -192,5 +192,10 @@ pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
     if text.contains("dns error") || text.contains("lookup address") {
         return format!("the host's name does not resolve ({text})");
     }
+    if text.contains("UnknownIssuer") {
+        return format!(
+            "the server's certificate is signed by an unknown CA; name it in model.caBundleRef ({text})"
+        );
+    }
     text
 }

@@ -118,6 +118,7 @@ async fn walk_whole(source: &Source, name: &str, shown: &str, file: &PinnedFile)
     let mut offset = 0;
     let mut stream = source.stream(name, file).await?;
     while let Some(chunk) = stream.try_next().await? {
+        source.meter.add(chunk.len());
         hash.update(&chunk);
         let end = offset + chunk.len() as u64;
         // Ranges only go forward, and a prefix of one will do.
@@ -138,6 +139,7 @@ async fn hash(source: &Source, folder: &str, file: &PinnedFile) -> Result<String
     let mut read = 0;
     let mut stream = source.stream(&name, file).await?;
     while let Some(chunk) = stream.try_next().await? {
+        source.meter.add(chunk.len());
         read += chunk.len() as u64;
         hash.update(&chunk);
     }

@@ -1,20 +1,18 @@
 //! Against a real S3 server, versitygw: `MODELWRIGHT_VERSITYGW` names its binary (`make test` builds and exports it).
 //! Unset, the tests say so and pass: a plain `cargo test` has no Go. Set and broken, they fail.
 
-mod loader_support;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use loader_support::*;
 use modelwright::formats::{LoadPhase, Pin, S3Settings, SourceRequest};
 use modelwright::loader::{Folders, LoadError, fetch, resolve};
 use object_store::ObjectStoreExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
-use tempfile::TempDir;
+
+use crate::*;
 
 /// versitygw over a temporary folder, and a proxy that counts.
 struct Store {
@@ -33,6 +31,10 @@ impl Drop for Store {
 
 impl Store {
     async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Option<Self> {
         let Some(binary) = std::env::var_os("MODELWRIGHT_VERSITYGW") else {
             eprintln!("MODELWRIGHT_VERSITYGW is not set: not tested against S3 (`make test` does)");
             return None;
@@ -44,6 +46,7 @@ impl Store {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut gateway = Command::new(&binary)
             .args(["--access", "reader", "--secret", "hunter22", "--quiet", "--keep-alive"])
+            .args(more)
             .args(["--port", &address.to_string(), "posix", "--versioning-dir"])
             .args([root.path().join("versions"), root.path().join("objects")])
             .stdout(Stdio::null())
@@ -265,4 +268,39 @@ async fn what_is_wrong_is_said() {
     std::fs::remove_file(env.secret.join("AWS_ACCESS_KEY_ID")).unwrap();
     let error = resolve(&store.request("m.onnx"), &env).await.unwrap_err();
     assert!(error.to_string().starts_with("Secret store (model.secretRef) does not exist"), "{error}");
+}
+
+/// A CA of its own, and a certificate for 127.0.0.1: PEM of CA, certificate, key.
+fn private_ca() -> (String, String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    (ca.pem(), certificate.pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_when_it_is_named() {
+    let (ca, certificate, key) = private_ca();
+    let files = temp();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    write(Path::new(&path("tls.crt")), certificate);
+    write(Path::new(&path("tls.key")), key);
+    let tls = ["--cert", &path("tls.crt"), "--key", &path("tls.key")];
+    let Some(store) = Store::start_with(&tls).await else { return };
+    store.place("m.onnx", &Sparse::of(small()), "aa");
+    let endpoint = Some(format!("https://{}", store.address));
+    let bare = SourceRequest {
+        s3: Some(S3Settings { endpoint, region: None }),
+        insecure_http: false,
+        ..store.request("m.onnx")
+    };
+    let env = env(store.root());
+    refused(&bare, &env, "SourceUnavailable", "signed by an unknown CA; name it in model.caBundleRef").await;
+    let named = SourceRequest { ca_bundle_name: Some("corp-ca".into()), ..bare };
+    refused(&named, &env, "SecretNotFound", "ConfigMap corp-ca (model.caBundleRef) does not exist").await;
+    write(&env.ca.join("ca.crt"), ca);
+    assert!(resolve(&named, &env).await.unwrap().resolved.source.immutable);
 }

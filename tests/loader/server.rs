@@ -94,6 +94,8 @@ impl Server {
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                // Or every answer waits 40 ms for a delayed acknowledgement.
+                stream.set_nodelay(true).unwrap();
                 open.spawn(serve(stream, seen.clone()));
             }
         });
@@ -184,7 +186,9 @@ async fn answer(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Asked>>) -
 
 async fn relay(client: TcpStream, upstream: SocketAddr, log: &Mutex<Vec<Asked>>) -> Option<()> {
     let mut client = BufReader::new(client);
-    let mut server = BufReader::new(TcpStream::connect(upstream).await.ok()?);
+    let upstream = TcpStream::connect(upstream).await.ok()?;
+    upstream.set_nodelay(true).ok()?;
+    let mut server = BufReader::new(upstream);
     loop {
         let (first, headers, raw) = head(&mut client).await?;
         server.write_all(&raw).await.ok()?;
@@ -229,10 +233,6 @@ pub struct Files(Arc<Mutex<BTreeMap<String, File>>>);
 impl Files {
     pub fn put(&self, path: &str, file: File) {
         self.0.lock().unwrap().insert(path.into(), file);
-    }
-
-    pub fn remove(&self, path: &str) {
-        self.0.lock().unwrap().remove(path);
     }
 
     pub fn serve(&self, asked: &Asked) -> Reply {
