@@ -14,16 +14,40 @@ endif
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelwright
 export CARGO_TARGET_DIR := $(CACHE)/target-$(TOOLCHAIN)
 
+## every day
+
+.PHONY: check test test-e2e demo images install
+
+# format, lints for each set of features, unit tests
+check:
+	cargo fmt --all --check
+	cargo clippy --quiet --locked --no-default-features --features operator --all-targets -- -D warnings
+	cargo clippy --quiet --locked --no-default-features --features loader --all-targets -- -D warnings
+	cargo clippy --quiet --locked --no-default-features --features server --all-targets -- -D warnings
+	cargo clippy --quiet --locked --features e2e,faults --all-targets -- -D warnings
+	cargo test --quiet --locked
+	cd tests/cluster && go vet . ./pause
+	@echo "make check: all is well"
+
+# everything that CI checks
+test: check test-cluster test-operator test-e2e
+	@echo "make test: all is well"
+
+# the whole, on a cluster of its own (or KUBECONFIG's), from images that are built now
+test-e2e: $(CLUSTER) images
+	@tests/e2e.sh $(CLUSTER) $(VERSION)
+
 # a model from kubectl apply to answers; KUBECONFIG= another cluster than one of our own
-.PHONY: demo
 demo: $(CLUSTER)
 	@demo/run.sh $(CLUSTER) $(NAME) $(VERSION)
 
-## images: archives in target/images, for `target/cluster load`, `docker load` or `ctr images import`
-
-.PHONY: images
+# archives in target/images, for `target/cluster load`, `docker load` or `ctr images import`
 images: $(CLUSTER)
 	@tests/tools/images.sh $(CLUSTER) $(VERSION)
+
+# images and chart, onto the local cluster
+install: images
+	@tests/tools/install.sh $(CLUSTER) $(NAME)
 
 ## the local cluster
 
@@ -55,6 +79,24 @@ cluster-s3: $(CLUSTER)
 
 test-cluster: $(CLUSTER)
 	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=10m .
+
+## the operator, on a cluster without kubelets
+
+.PHONY: test-operator bench
+
+OPERATOR := --no-default-features --features operator
+
+# Crash at every write, leader election, schema rules, children. SEED= and PARALLEL= vary the crashes.
+test-operator: $(CLUSTER)
+	@TEST_ARGUMENTS=--nocapture tests/common/run.sh $(CLUSTER) operator-test test $(OPERATOR),e2e,faults \
+		--test crash --test leader --test rules --test rules_children
+
+# One JSON object a line and figure. ONLY=operator for one part; N= and REST_SECONDS= for a shorter run.
+bench: $(addprefix bench-,$(or $(ONLY),operator))
+
+.PHONY: bench-operator
+bench-operator: $(CLUSTER)
+	@tests/common/run.sh $(CLUSTER) bench bench $(OPERATOR) --bench operator
 
 # always asked: go build itself knows what is up to date
 .PHONY: $(CLUSTER)
