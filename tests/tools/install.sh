@@ -1,6 +1,6 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Loads the images of `make images` into a local cluster, and installs or upgrades the chart: install.sh CLUSTER NAME [helm flags]
-set -eu
+set -euo pipefail
 cluster=$1 name=$2
 shift 2
 eval "$("$cluster" env "$name")"
@@ -8,4 +8,4 @@ eval "$("$cluster" env "$name")"
 # The image's digest is an annotation, so that an image built anew is rolled out.
 helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace \
     --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 2m "$@" 2>&1 |
-    grep -v 'found symbolic link' # the CRD is the one in crds/
+    sed '/found symbolic link/d' # the CRD is the one in crds/
