@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/tools/store.sh
+
 cluster=$1 name=$2 version=$3
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/modelwright
 work=$(mktemp -d)
 jobs_log=$work/log
-store=http://versitygw.s3.svc.cluster.local:7070
 files=(README.md Cargo.toml Makefile Dockerfile src/lib.rs tests/cluster/main.go demo/magika_client.py
     charts/modelwright/values.schema.json .gitignore)
 checked=(README.md Cargo.toml src/lib.rs tests/cluster/main.go)
@@ -21,8 +22,6 @@ note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
 run() { show "$@"; "$@"; }
 
-forwarder=
-stop_forward() { [ -z "$forwarder" ] || { kill "$forwarder" && wait "$forwarder"; } 2>/dev/null || true; forwarder=; }
 finish() {
     code=$?
     stop_forward
@@ -36,22 +35,6 @@ finish() {
 }
 trap finish EXIT
 
-# forward NAMESPACE SERVICE PORT: sets $url
-forward() {
-    stop_forward
-    : > "$work/forward"
-    kubectl -n "$1" port-forward "svc/$2" ":$3" > "$work/forward" 2>&1 &
-    forwarder=$!
-    for _ in $(seq 100); do
-        url=$(sed -n 's/^Forwarding from \(127[0-9.:]*\) .*/http:\/\/\1/p' "$work/forward")
-        [ -z "$url" ] || return 0
-        kill -0 $forwarder 2>/dev/null || break
-        sleep 0.1
-    done
-    cat "$work/forward" >&2
-    return 1
-}
-
 field() { kubectl -n demo get mdep magika -o "jsonpath=$1"; }
 
 ask() {
@@ -60,10 +43,9 @@ ask() {
     python3 demo/magika_client.py --url "$url" --config "$model/config.min.json" "${files[@]}"
 }
 
-# put KEY FILE: into the store, as any S3 client would
+# put KEY FILE: into the bucket models
 put() {
-    curl --silent --show-error --fail --aws-sigv4 aws:amz:us-east-1:s3 \
-        --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --upload-file "$2" "$url/models/$1"
+    s3 "models/$1" --upload-file "$2"
     note "s3://models/$1  $(awk -v b="$(stat -c %s "$2")" 'BEGIN { printf "%.1f MB", b / 1e6 }')"
 }
 
@@ -133,23 +115,11 @@ wait $helm_job
 run kubectl -n modelwright-system get pods
 
 title "3. A model in an S3 store in the cluster"
-secret() { kubectl -n s3 get secret root -o "jsonpath={.data.$1}" | base64 -d; }
-AWS_ACCESS_KEY_ID=$(secret AWS_ACCESS_KEY_ID) AWS_SECRET_ACCESS_KEY=$(secret AWS_SECRET_ACCESS_KEY)
-forward s3 versitygw 7070
-curl --silent --fail --aws-sigv4 aws:amz:us-east-1:s3 --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
-    -X PUT "$url/models" > /dev/null || true # it may be there from an earlier demo
+open_store
+make_bucket models
 note "Magika, Google's model that tells a file's type from its bytes (Apache-2.0)"
 put magika/1/model.onnx "$model/model.onnx"
-kubectl apply -f - > /dev/null <<EOF
-apiVersion: v1
-kind: Namespace
-metadata: {name: demo, labels: {pod-security.kubernetes.io/enforce: restricted}}
----
-apiVersion: v1
-kind: Secret
-metadata: {name: model-store, namespace: demo}
-stringData: {AWS_ACCESS_KEY_ID: "$AWS_ACCESS_KEY_ID", AWS_SECRET_ACCESS_KEY: "$AWS_SECRET_ACCESS_KEY"}
-EOF
+store_secret demo
 # what an earlier demo left
 kubectl -n demo delete mdep magika --ignore-not-found > /dev/null
 kubectl -n demo wait --for=delete pod -l modelwright.dev/deployment=magika --timeout=90s > /dev/null 2>&1 || true
@@ -171,7 +141,7 @@ title "6. A second version: the same model with 8-bit weights"
 mkdir "$work/quantised"
 cp "$model/config.min.json" "$work/quantised"
 python demo/quantise.py "$model/model.onnx" "$work/quantised/model.onnx"
-forward s3 versitygw 7070
+open_store
 put magika/2/model.onnx "$work/quantised/model.onnx"
 show "sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -"
 second() { sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -; }

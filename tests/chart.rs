@@ -1,4 +1,4 @@
-//! What the chart renders, with the helm on PATH (`make test` brings one). That it works: tests/chart_e2e.rs.
+//! What the chart renders, with the helm on PATH (`make test` brings one). That it works: tests/chart_e2e.sh.
 #![cfg(all(feature = "operator", feature = "e2e"))]
 
 use std::path::Path;

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The chart's life on a cluster: install, upgrade, rollback, uninstall, install. Models serve through all of it.
+# Needs helm and kubectl on PATH, the images and the S3 store in the cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/tools/store.sh
+
+chart=charts/modelwright
+release=(modelwright --namespace modelwright-system)
+trap stop_forward EXIT
+
+step() { echo "chart: $*"; }
+fail() { echo "chart: $*" >&2; exit 1; }
+helm() { command helm "$@" 2>&1 | sed '/found symbolic link/d'; }
+mdep() { kubectl -n chart get mdep magika -o "jsonpath=$1"; }
+pods() { kubectl -n chart get pods -l modelwright.dev/role=serve -o 'jsonpath={.items[*].metadata.uid}'; }
+lease_seconds() {
+    kubectl -n modelwright-system get lease modelwright-operator -o 'jsonpath={.spec.leaseDurationSeconds}'
+}
+still_serves() {
+    [ "$(pods)" = "$serving" ] || fail "$1 restarted the model's pods"
+    forward chart magika 80
+    curl --silent --show-error --fail "$url/v2/models/magika" > /dev/null || fail "after $1 the model does not answer"
+    stop_forward
+}
+# await SECONDS COMMAND…: until it succeeds
+await() {
+    local deadline=$((SECONDS + $1))
+    until "${@:2}" > /dev/null 2>&1; do
+        [ $SECONDS -lt $deadline ] || fail "not within $1 s: ${*:2}"
+        sleep 0.5
+    done
+}
+leases_for() { [ "$(lease_seconds)" = "$1" ]; }
+
+step "a model serves"
+helm upgrade --install "${release[@]}" $chart --reuse-values --wait --timeout 2m > /dev/null
+open_store
+make_bucket models
+s3 models/magika/1/model.onnx --upload-file "$(tests/tools/magika.sh)/model.onnx"
+store_secret chart
+kubectl -n chart apply -f examples/s3.yaml > /dev/null
+kubectl -n chart wait --for=condition=Ready mdep/magika --timeout=2m > /dev/null
+serving=$(pods)
+revision=$(helm list --namespace modelwright-system --output json | sed 's/.*"revision":"\([0-9]*\)".*/\1/')
+
+step "upgrade: the operator's pods are new, the model's are not"
+helm upgrade "${release[@]}" $chart --reuse-values --set leaseSeconds=5 --wait --timeout 2m > /dev/null
+await 30 leases_for 5
+still_serves "helm upgrade"
+
+step "rollback"
+helm rollback "${release[@]}" "$revision" --wait --timeout 2m > /dev/null
+await 30 leases_for 8
+still_serves "helm rollback"
+
+step "uninstall: the definition and the models stay, and serve"
+helm uninstall "${release[@]}" --wait --timeout 2m > /dev/null
+[ -z "$(kubectl -n modelwright-system get deployments,pods,roles -o name)" ] || fail "helm uninstall left something"
+[ -z "$(kubectl get clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=modelwright -o name)" ] ||
+    fail "helm uninstall left cluster roles"
+kubectl get crd modeldeployments.modelwright.dev > /dev/null
+[ "$(mdep '{.status.stableRevision}')" = magika-r1 ] || fail "the ModelDeployment is gone"
+still_serves "helm uninstall"
+
+step "install again: it takes up what it finds"
+helm install "${release[@]}" $chart --wait --timeout 2m > /dev/null
+kubectl -n chart scale mdep/magika --replicas=2 > /dev/null
+kubectl -n chart wait --for=jsonpath='{.status.availableReplicas}'=2 mdep/magika --timeout=1m > /dev/null
+case " $(pods) " in *" $serving "*) ;; *) fail "the pod that served was replaced" ;; esac
+
+step "deletion leaves nothing"
+kubectl -n chart delete mdep magika > /dev/null
+await 60 sh -c '[ -z "$(kubectl -n chart get rs,svc,pdb,jobs,controllerrevisions,pods -o name)" ]'
+kubectl delete namespace chart --wait=false > /dev/null
+step "all is well"
