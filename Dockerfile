@@ -41,7 +41,7 @@ RUN pip install --no-cache-dir --target /wheel "onnxruntime-gpu[cuda,cudnn]==$ON
     find /wheel/nvidia -name 'lib*.so*' -exec cp -n {} /lib-cuda \;
 
 FROM onnxruntime-cuda AS onnxruntime-tensorrt
-RUN pip install --no-cache-dir --target /tensorrt tensorrt-cu12-libs && \
+RUN pip install --no-cache-dir --target /tensorrt 'tensorrt-cu13-libs>=10,<11' && \
     find /tensorrt -name 'lib*.so*' -exec cp -n {} /lib-cuda \;
 
 FROM debian:bookworm-slim AS server

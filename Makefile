@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR := $(CACHE)/target-$(TOOLCHAIN)
 
 ## every day
 
-.PHONY: check test test-e2e demo images install
+.PHONY: check test test-e2e demo images image-cuda install
 
 # format, lints for each set of features, unit tests
 check:
@@ -44,6 +44,10 @@ demo: $(CLUSTER)
 # archives in target/images, for `target/cluster load`, `docker load` or `ctr images import`
 images: $(CLUSTER)
 	@tests/tools/images.sh $(CLUSTER) $(VERSION)
+
+# the server with CUDA, from wheels: gigabytes, and no part of the tests
+image-cuda: $(CLUSTER)
+	@tests/tools/image-cuda.sh $(CLUSTER) $(VERSION)
 
 # images and chart, onto the local cluster
 install: images
