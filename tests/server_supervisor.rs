@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use modelwright::formats::RevisionPhase::{self, Draining, Failed, Fetching, Proven};
+use modelwright::protocol::grpc::proto::ServerLiveRequest;
 use serde_json::{Value, json};
 use support::*;
 use tempfile::TempDir;
@@ -214,8 +215,18 @@ async fn a_candidate_that_can_not_be_loaded_says_why_and_leaves_the_stable_one_a
     };
     let truncated = identity()[..40].to_vec();
     let cases = [
-        (2, floats("Frobnicate", "", 17), "ModelInvalid", "operator Frobnicate is not known to ONNX Runtime at opset 17"),
-        (3, floats("Frob", "com.example", 17), "ModelInvalid", "operator Frob of domain com.example is not known"),
+        (
+            2,
+            floats("Frobnicate", "", 17),
+            "ModelInvalid",
+            "operator Frobnicate is not known to ONNX Runtime at opset 17",
+        ),
+        (
+            3,
+            floats("Frob", "com.example", 17),
+            "ModelInvalid",
+            "operator Frob of domain com.example is not known",
+        ),
         (4, floats("Identity", "", 99), "OpsetUnsupported", "Opset 99 is under development"),
         (5, b"<html>404</html>".to_vec(), "ModelInvalid", "the file is not an ONNX model, or is truncated"),
         (6, truncated, "ModelInvalid", "the file is not an ONNX model, or is truncated"),
@@ -239,8 +250,14 @@ async fn a_candidate_that_can_not_be_loaded_says_why_and_leaves_the_stable_one_a
 #[tokio::test]
 async fn a_gpu_that_was_asked_for_and_does_not_load_is_an_error_with_its_cause() {
     for (provider, cause) in [
-        ("CUDA", "execution provider CUDA did not load: CUDA execution provider is not enabled in this build"),
-        ("TensorRT,trt_fp16_enable=1", "execution provider TensorRT did not load: TensorRT execution provider is not"),
+        (
+            "CUDA",
+            "execution provider CUDA did not load: CUDA execution provider is not enabled in this build",
+        ),
+        (
+            "TensorRT,trt_fp16_enable=1",
+            "execution provider TensorRT did not load: TensorRT execution provider is not",
+        ),
     ] {
         let pod = Pod::new();
         pod.assign(&[("m-r1", free_port())]);
@@ -283,9 +300,12 @@ async fn sigterm_unreadies_the_pod_answers_what_comes_and_exits_cleanly() {
     let mut supervisor = pod.supervise(&[]);
     pod.is("m-r1", Proven).await;
 
+    let (mut grpc, connection) = grpc::open(port).await;
+    grpc.server_live(ServerLiveRequest {}).await.unwrap();
     supervisor.signal("TERM");
     pod.is("m-r1", Draining).await;
     assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 503);
+    tokio::time::timeout(DEADLINE, connection).await.expect("GOAWAY").unwrap().expect("a clean end");
     // A client whose node has not heard of it yet.
     let late = until("draining is answered", async || {
         let late = post(port, "/v2/models/m/infer", &[], request().to_string()).await;
@@ -341,7 +361,16 @@ async fn a_model_larger_than_its_share_of_memory_is_out_of_memory_not_a_crash() 
 fn run_worker(model: &Path, memory_limit: u64) -> std::os::unix::net::UnixStream {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut child = command()
-        .args(["worker", "--name", "m", "--model-version", "1", "--port", &free_port().to_string(), "--model"])
+        .args([
+            "worker",
+            "--name",
+            "m",
+            "--model-version",
+            "1",
+            "--port",
+            &free_port().to_string(),
+            "--model",
+        ])
         .arg(model)
         .args(["--memory-limit", &memory_limit.to_string()])
         .stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(theirs)))

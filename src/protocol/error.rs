@@ -50,7 +50,7 @@ impl Error {
     }
 
     pub fn timed_out(after: Duration) -> Self {
-        Self::new(Kind::DeadlineExceeded, format!("no answer within {:.3} s", after.as_secs_f64()))
+        Self::new(Kind::DeadlineExceeded, format!("no answer within {} s", after.as_secs_f64()))
     }
 }
 

@@ -192,7 +192,8 @@ fn silence_onnxruntime() -> Result<(), String> {
         return Ok(());
     }
     let binary = std::env::current_exe().map_err(|e| format!("the binary can't be found: {e}"))?;
-    let error = std::process::Command::new(binary).args(std::env::args_os().skip(1)).env(VARIABLE, "1").exec();
+    let error =
+        std::process::Command::new(binary).args(std::env::args_os().skip(1)).env(VARIABLE, "1").exec();
     Err(format!("the process can't start over: {error}"))
 }
 

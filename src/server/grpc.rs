@@ -9,6 +9,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::model::Server;
+use super::queue::{Deadline, RETRY_AFTER};
 use crate::protocol::grpc::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
@@ -30,7 +31,7 @@ fn status(error: Error) -> Status {
     let unavailable = error.kind == Kind::Unavailable;
     let mut status = Status::from(error);
     if unavailable {
-        let seconds = super::queue::RETRY_AFTER.as_secs().into();
+        let seconds = RETRY_AFTER.as_secs().into();
         status.metadata_mut().insert("retry-after", seconds);
     }
     status
@@ -89,7 +90,7 @@ impl GrpcInferenceService for Service {
         let started = Instant::now();
         let timeout = grpc_timeout(request.metadata())
             .map_or(self.0.request_timeout, |t| t.min(self.0.request_timeout));
-        let result = self.answer(request.into_inner(), started + timeout).await;
+        let result = self.answer(request.into_inner(), Deadline::new(started, timeout)).await;
         let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
         self.0.metrics.request("grpc", outcome, started.elapsed());
         result.map(Response::new).map_err(status)
@@ -100,7 +101,7 @@ impl Service {
     async fn answer(
         &self,
         message: proto::ModelInferRequest,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<proto::ModelInferResponse, Error> {
         self.0.check_name(&message.model_name, Some(&message.model_version))?;
         let mut request = decode(message)?;

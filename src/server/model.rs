@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::engine::RunError;
 use super::metrics::Metrics;
-use super::queue::Queue;
+use super::queue::{Deadline, Queue};
 use crate::protocol::{
     Error, InferRequest, InferResponse, Kind, ModelMetadata, ServerMetadata, Tensor, TensorSpec,
 };
@@ -112,14 +112,20 @@ impl Server {
     }
 
     /// Answers a request, whose name and version were checked, before `deadline`.
-    pub async fn infer(&self, request: &mut InferRequest, deadline: Instant) -> Result<InferResponse, Error> {
+    pub async fn infer(
+        &self,
+        request: &mut InferRequest,
+        deadline: Deadline,
+    ) -> Result<InferResponse, Error> {
         let model = self.model()?;
         let inputs = arrange(&model.inputs, std::mem::take(&mut request.inputs))?;
         let outputs = choose(&model.outputs, request)?;
         let outputs = match model.queue.run(inputs, outputs, deadline).await? {
             Ok(outputs) => outputs,
             Err(RunError::Refused(message)) => return Err(Error::invalid(message)),
-            Err(RunError::Failed(message) | RunError::OutOfMemory(message)) => return Err(Error::new(Kind::Internal, message)),
+            Err(RunError::Failed(message) | RunError::OutOfMemory(message)) => {
+                return Err(Error::new(Kind::Internal, message));
+            }
             Err(RunError::Poisoned(message)) => {
                 tracing::error!(%message, "the session is beyond use");
                 self.poisoned.notify_one();

@@ -10,11 +10,29 @@ use super::engine::{RunError, Runner};
 use super::metrics::Metrics;
 use crate::protocol::{Error, Kind, Tensor};
 
+/// Until when an answer is of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    at: Instant,
+    /// What the request was allowed: said when it has passed.
+    allowed: Duration,
+}
+
+impl Deadline {
+    pub fn new(started: Instant, allowed: Duration) -> Self {
+        Self { at: started + allowed, allowed }
+    }
+
+    fn has_passed(&self) -> bool {
+        Instant::now() >= self.at
+    }
+}
+
 /// One run, checked against the model's signature.
 struct Job {
     inputs: Vec<Tensor>,
     outputs: Vec<usize>,
-    deadline: Instant,
+    deadline: Deadline,
     reply: oneshot::Sender<Result<Vec<Tensor>, RunError>>,
 }
 
@@ -45,9 +63,8 @@ impl Queue {
         &self,
         inputs: Vec<Tensor>,
         outputs: Vec<usize>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Result<Vec<Tensor>, RunError>, Error> {
-        let started = Instant::now();
         let (reply, answer) = oneshot::channel();
         let job = Job { inputs, outputs, deadline, reply };
         self.jobs.try_send(job).map_err(|e| match e {
@@ -55,13 +72,13 @@ impl Queue {
             TrySendError::Disconnected(_) => Error::new(Kind::Unavailable, "the model has stopped"),
         })?;
         self.metrics.queue_depth.set(self.jobs.len() as i64);
-        match tokio::time::timeout_at(deadline.into(), answer).await {
+        match tokio::time::timeout_at(deadline.at.into(), answer).await {
             Ok(Ok(result)) => Ok(result),
             // The thread dropped the reply: the deadline passed while the job waited, or the runner panicked.
-            Ok(Err(_)) if Instant::now() < deadline => {
+            Ok(Err(_)) if !deadline.has_passed() => {
                 Err(Error::new(Kind::Internal, "the model did not answer"))
             }
-            Ok(Err(_)) | Err(_) => Err(Error::timed_out(started.elapsed())),
+            Ok(Err(_)) | Err(_) => Err(Error::timed_out(deadline.allowed)),
         }
     }
 }
@@ -70,7 +87,7 @@ fn take(jobs: &Receiver<Job>, mut runner: Box<dyn Runner>, metrics: &Metrics) {
     for job in jobs {
         metrics.queue_depth.set(jobs.len() as i64);
         // Nobody waits any more: the client has gone, or was told that it took too long.
-        if job.reply.is_closed() || Instant::now() >= job.deadline {
+        if job.reply.is_closed() || job.deadline.has_passed() {
             continue;
         }
         let started = Instant::now();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::model::Server;
-use super::queue::RETRY_AFTER;
+use super::queue::{Deadline, RETRY_AFTER};
 use crate::protocol::rest::{HEADER_LENGTH, decode, encode};
 use crate::protocol::{Error, Kind};
 
@@ -123,7 +123,7 @@ async fn answer(
     let body = read(server, headers, body).await?;
     let mut request = decode(&body, header_length)?;
     drop(body);
-    let response = server.infer(&mut request, started + server.request_timeout).await?;
+    let response = server.infer(&mut request, Deadline::new(started, server.request_timeout)).await?;
     let encoded = encode(&response, &request)?;
     let kind = if encoded.header_length.is_some() { "application/octet-stream" } else { "application/json" };
     let mut answer = ([(header::CONTENT_TYPE, kind)], encoded.body).into_response();

@@ -1,6 +1,7 @@
 //! Real processes for the server's tests: the binary, ONNX Runtime, small models, an HTTP and a gRPC client.
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod grpc;
 pub mod onnx;
 
 use std::net::TcpListener;
@@ -21,14 +22,17 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 fn tool(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name);
-    let output = Command::new(&path).stderr(Stdio::inherit()).output().unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    let output =
+        Command::new(&path).stderr(Stdio::inherit()).output().unwrap_or_else(|e| panic!("{path:?}: {e}"));
     assert!(output.status.success(), "{path:?} failed");
     String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
 pub fn onnxruntime() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| tool("onnxruntime.sh"), PathBuf::from))
+    PATH.get_or_init(|| {
+        std::env::var_os("ORT_DYLIB_PATH").map_or_else(|| tool("onnxruntime.sh"), PathBuf::from)
+    })
 }
 
 /// The folder of Magika's `model.onnx`.
@@ -131,7 +135,12 @@ pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     Some((response.status().as_u16(), String::from_utf8_lossy(response.body()).into_owned()))
 }
 
-pub async fn post(port: u16, path: &str, headers: &[(&str, String)], body: impl Into<Bytes>) -> Response<Bytes> {
+pub async fn post(
+    port: u16,
+    path: &str,
+    headers: &[(&str, String)],
+    body: impl Into<Bytes>,
+) -> Response<Bytes> {
     let mut request = Request::post(path).header("host", "localhost");
     for (name, value) in headers {
         request = request.header(*name, value);

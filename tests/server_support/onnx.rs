@@ -84,7 +84,8 @@ pub fn model_with(
     outputs: Vec<Message>,
     initializers: Vec<Message>,
 ) -> Vec<u8> {
-    let graph = Message::default().all(1, nodes).text(2, "g").all(5, initializers).all(11, inputs).all(12, outputs);
+    let graph =
+        Message::default().all(1, nodes).text(2, "g").all(5, initializers).all(11, inputs).all(12, outputs);
     let opset = Message::default().text(1, "").int(2, opset);
     let custom = Message::default().text(1, "com.example").int(2, 1);
     Message::default().int(1, 8).message(7, graph).message(8, opset).message(8, custom).0

@@ -75,10 +75,10 @@ pub fn clean(message: &str, folder: &str) -> String {
     if !folder.is_empty() {
         text = text.replace(&format!("{}/", folder.trim_end_matches('/')), "");
     }
-    if let Some((_, rest)) = text.split_once(" failed:") {
-        if text.starts_with("Load model from ") {
-            text = rest.to_string();
-        }
+    if text.starts_with("Load model from ")
+        && let Some((_, rest)) = text.split_once(" failed:")
+    {
+        text = rest.to_string();
     }
     // `/onnxruntime_src/…/file.cc:123 <C++ signature> <sentence>`: signatures end in `)`, maybe followed by `const`.
     while let Some(start) = text.find("/onnxruntime_src/") {
@@ -86,7 +86,7 @@ pub fn clean(message: &str, folder: &str) -> String {
         let end = signature_end(tail);
         text.replace_range(start..start + end, "");
     }
-    let words: Vec<&str> = text.split_whitespace().filter(|w| !is_address(w)).collect();
+    let words: Vec<&str> = text.split_whitespace().filter(|w| !is_address(w) && !is_source(w)).collect();
     let mut text = words.join(" ");
     const LIMIT: usize = 1000;
     if text.len() > LIMIT {
@@ -118,6 +118,15 @@ fn signature_end(text: &str) -> usize {
         }
     }
     path
+}
+
+/// `tensorprotoutils.cc:461`
+fn is_source(word: &str) -> bool {
+    word.split_once(':').is_some_and(|(file, line)| {
+        [".cc", ".h", ".cpp", ".cu"].iter().any(|end| file.ends_with(end))
+            && !line.is_empty()
+            && line.chars().all(|c| c.is_ascii_digit())
+    })
 }
 
 fn is_address(word: &str) -> bool {

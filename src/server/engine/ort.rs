@@ -95,7 +95,10 @@ fn environment() -> Result<Environment, LoadError> {
         };
         let library = library();
         if !library.exists() {
-            return Err(unavailable(format!("{} does not exist; ORT_DYLIB_PATH names it", library.display())));
+            return Err(unavailable(format!(
+                "{} does not exist; ORT_DYLIB_PATH names it",
+                library.display()
+            )));
         }
         let environment = ort::init_from(library)
             // Only its debug form carries the loader's own words.
@@ -254,15 +257,13 @@ impl Tuning {
     fn builder(&self, environment: &Environment, cpus: usize) -> Result<SessionBuilder, LoadError> {
         let failed = |e: ort::Error<SessionBuilder>| invalid(explain::clean(e.message(), ""));
         let intra = if self.intra_threads == 0 { cpus } else { self.intra_threads };
-        let mut builder = Session::builder(environment)
-            .map_err(|e| invalid(explain::clean(e.message(), "")))?
-            .with_log_level(LogLevel::Warning)
-            .and_then(|b| b.with_intra_threads(intra))
-            // A pod that waits for requests must cost nothing.
-            .and_then(|b| b.with_intra_op_spinning(false))
-            .and_then(|b| b.with_inter_op_spinning(false))
-            .and_then(|b| b.with_parallel_execution(self.parallel))
-            .map_err(failed)?;
+        let builder = Session::builder(environment).map_err(|e| invalid(explain::clean(e.message(), "")))?;
+        let builder = builder.with_log_level(LogLevel::Warning).map_err(failed)?;
+        let builder = builder.with_intra_threads(intra).map_err(failed)?;
+        // A pod that waits for requests must cost nothing.
+        let builder = builder.with_intra_op_spinning(false).map_err(failed)?;
+        let builder = builder.with_inter_op_spinning(false).map_err(failed)?;
+        let mut builder = builder.with_parallel_execution(self.parallel).map_err(failed)?;
         if let Some(threads) = self.inter_threads {
             builder = builder.with_inter_threads(threads).map_err(failed)?;
         }

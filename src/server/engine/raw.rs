@@ -274,7 +274,7 @@ enum Aligned<'a> {
 impl<'a> Aligned<'a> {
     fn new(tensor: &'a Tensor) -> Self {
         let data: &[u8] = tensor.data();
-        if data.as_ptr().addr() % tensor.datatype.size().unwrap_or(1) == 0 {
+        if data.as_ptr().addr().is_multiple_of(tensor.datatype.size().unwrap_or(1)) {
             return Aligned::Borrowed(data);
         }
         let mut copy = vec![0u64; data.len().div_ceil(8)];

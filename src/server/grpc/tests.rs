@@ -1,1 +1,23 @@
+use super::*;
 
+#[test]
+fn the_client_s_timeout_is_read_in_every_unit() {
+    for (text, wanted) in [
+        ("2H", Some(Duration::from_secs(7200))),
+        ("3M", Some(Duration::from_secs(180))),
+        ("5S", Some(Duration::from_secs(5))),
+        ("250m", Some(Duration::from_millis(250))),
+        ("7u", Some(Duration::from_micros(7))),
+        ("9n", Some(Duration::from_nanos(9))),
+        ("", None),
+        ("5", None),
+        ("S", None),
+        ("-5S", None),
+        ("123456789S", None),
+        ("5x", None),
+    ] {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().unwrap());
+        assert_eq!(grpc_timeout(&metadata), wanted, "{text:?}");
+    }
+}

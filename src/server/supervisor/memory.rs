@@ -39,9 +39,11 @@ impl Memory {
             (Some(limit), None) => {
                 format!("the container's memory limit is {} MiB: raise resources.limits.memory", mib(limit))
             }
-            (None, _) => "the container has no memory limit, so the node ran short: set resources.requests.memory to \
+            (None, _) => {
+                "the container has no memory limit, so the node ran short: set resources.requests.memory to \
                           what the model needs"
-                .into(),
+                    .into()
+            }
         }
     }
 }

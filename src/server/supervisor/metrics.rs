@@ -15,9 +15,11 @@ const SIZE_LIMIT: usize = 4 << 20;
 pub(super) async fn fetch(port: u16) -> Option<String> {
     let read = async {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         let connection = tokio::spawn(connection);
-        let request = Request::get("/metrics").header("host", "localhost").body(Empty::<Bytes>::new()).ok()?;
+        let request =
+            Request::get("/metrics").header("host", "localhost").body(Empty::<Bytes>::new()).ok()?;
         let response = sender.send_request(request).await.ok()?;
         let body = Limited::new(response.into_body(), SIZE_LIMIT).collect().await.ok()?.to_bytes();
         connection.abort();

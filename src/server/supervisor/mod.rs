@@ -97,7 +97,9 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: SupervisorOptions) -> std::io::Result<(Self, mpsc::Receiver<Event>, watch::Receiver<View>)> {
+    fn new(
+        options: SupervisorOptions,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Event>, watch::Receiver<View>)> {
         let (told, events) = mpsc::channel(64);
         let state = PodState { format_version: FORMAT_VERSION, ready: false, revisions: Vec::new() };
         let (view, states) = watch::channel(View { state, metric_ports: Vec::new(), seen: Instant::now() });
@@ -200,7 +202,8 @@ impl Supervisor {
         let ready = !draining && assigned().count() > 0 && assigned().all(Slot::is_proven);
         let revisions = self.slots.iter().map(|slot| slot.state(draining)).collect();
         let state = PodState { format_version: FORMAT_VERSION, ready, revisions };
-        let metric_ports = self.slots.iter().filter(|s| s.pid().is_some()).map(|s| s.assignment().port).collect();
+        let metric_ports =
+            self.slots.iter().filter(|s| s.pid().is_some()).map(|s| s.assignment().port).collect();
         self.view.send_replace(View { state, metric_ports, seen: now });
     }
 }

@@ -74,7 +74,8 @@ impl Launcher {
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         let child = command.spawn().map_err(failed)?;
         // Reaped by `reap`; dropping the handle neither waits nor kills.
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the worker has no process id")?;
+        let pid =
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the worker has no process id")?;
         self.listen(pid, ours).map_err(failed)?;
         tracing::info!(revision = %assignment.revision, pid = pid.as_raw_nonzero(), memory_cap, "worker started");
         Ok(pid)

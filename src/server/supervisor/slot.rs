@@ -47,7 +47,15 @@ struct Worker {
 
 impl Slot {
     pub fn new(assignment: Assignment) -> Self {
-        Self { assignment, load: None, worker: None, failure: None, failures: 0, retry_at: None, removed: false }
+        Self {
+            assignment,
+            load: None,
+            worker: None,
+            failure: None,
+            failures: 0,
+            retry_at: None,
+            removed: false,
+        }
     }
 
     pub fn assignment(&self) -> &Assignment {
@@ -183,13 +191,18 @@ impl Slot {
 
     /// Looks after a worker that is not ready yet.
     pub fn watch(&mut self, now: Instant, startup_timeout: Duration) {
-        let Some(worker) = self.worker.as_mut().filter(|w| w.proven_at.is_none() && w.exit.is_none()) else { return };
+        let Some(worker) = self.worker.as_mut().filter(|w| w.proven_at.is_none() && w.exit.is_none()) else {
+            return;
+        };
         worker.data_peak = worker.data_peak.max(process::data_size(worker.pid).unwrap_or(0));
         if !worker.killed && now.duration_since(worker.started) > startup_timeout {
             worker.killed = true;
             self.failure = Some(Failure {
                 reason: Reason::CrashLooping.name().into(),
-                message: format!("not ready within {} s (runtime.startupTimeoutSeconds)", startup_timeout.as_secs()),
+                message: format!(
+                    "not ready within {} s (runtime.startupTimeoutSeconds)",
+                    startup_timeout.as_secs()
+                ),
             });
             process::signal(worker.pid, Signal::KILL);
         }
@@ -247,7 +260,11 @@ impl Slot {
             phase,
             reason,
             message,
-            digest: self.load.as_ref().and_then(|l| l.digest.clone()).or_else(|| self.assignment.source.sha256.clone()),
+            digest: self
+                .load
+                .as_ref()
+                .and_then(|l| l.digest.clone())
+                .or_else(|| self.assignment.source.sha256.clone()),
             device: report.and_then(|r| r.device.clone()),
             seconds,
         }
@@ -261,7 +278,9 @@ fn explain_exit(exit: Exit, proven: bool, near_limit: bool, advice: &str) -> (Re
     match exit {
         Exit::Signal(SIGKILL) => (
             Reason::OutOfMemory,
-            format!("the worker was killed while {doing}, most likely by the kernel for want of memory; {advice}"),
+            format!(
+                "the worker was killed while {doing}, most likely by the kernel for want of memory; {advice}"
+            ),
         ),
         Exit::Signal(signal) if near_limit && !proven => (
             Reason::OutOfMemory,
@@ -270,8 +289,12 @@ fn explain_exit(exit: Exit, proven: bool, near_limit: bool, advice: &str) -> (Re
         Exit::Signal(signal) if !proven => {
             (Reason::ModelInvalid, format!("ONNX Runtime crashed on this model: signal {signal}"))
         }
-        Exit::Signal(signal) => (Reason::CrashLooping, format!("ONNX Runtime crashed while serving: signal {signal}")),
-        Exit::Code(code) => (Reason::CrashLooping, format!("the worker ended with code {code} while {doing}")),
+        Exit::Signal(signal) => {
+            (Reason::CrashLooping, format!("ONNX Runtime crashed while serving: signal {signal}"))
+        }
+        Exit::Code(code) => {
+            (Reason::CrashLooping, format!("the worker ended with code {code} while {doing}"))
+        }
     }
 }
 
