@@ -7,8 +7,10 @@ use std::process::{Command, Output};
 use serde::Deserialize;
 use serde_json::Value;
 
-const EVERYTHING: &[&str] =
-    &["--set=networkPolicy.enabled=true,podMonitor.enabled=true,imagePullSecrets={mirror}", "--set=priorityClassName=x"];
+const EVERYTHING: &[&str] = &[
+    "--set=networkPolicy.enabled=true,podMonitor.enabled=true,imagePullSecrets={mirror}",
+    "--set=priorityClassName=x",
+];
 const NAMESPACED: &[&str] = &["--set=watchNamespace=models,crds.enabled=false"];
 
 fn helm(arguments: &[&str], flags: &[&str]) -> Output {
@@ -53,7 +55,8 @@ fn the_chart_has_the_version_of_the_package() {
 fn the_definition_is_the_committed_one_and_stays_at_uninstall() {
     let objects = render(&[]);
     let mut rendered = of(&objects, "CustomResourceDefinition")[0].clone();
-    let policy = rendered["metadata"]["annotations"].as_object_mut().unwrap().remove("helm.sh/resource-policy");
+    let policy =
+        rendered["metadata"]["annotations"].as_object_mut().unwrap().remove("helm.sh/resource-policy");
     assert_eq!(policy, Some(Value::from("keep")));
     rendered["metadata"].as_object_mut().unwrap().remove("labels");
     let committed = include_str!("../crds/modeldeployments.yaml");
@@ -76,7 +79,8 @@ fn the_operator_has_no_secrets_and_no_wildcard() {
         let objects = render(flags);
         for rule in rules(&objects, "ClusterRole").into_iter().chain(rules(&objects, "Role")) {
             let text = rule.to_string();
-            for banned in ["*", "secrets", "serviceaccounts", "pods/exec", "escalate", "bind", "impersonate"] {
+            for banned in ["*", "secrets", "serviceaccounts", "pods/exec", "escalate", "bind", "impersonate"]
+            {
                 assert!(!text.contains(&format!("\"{banned}\"")), "{text}");
             }
         }
@@ -103,7 +107,9 @@ fn a_user_of_a_namespace_gets_model_deployments_with_view_edit_and_admin() {
         let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
         let rules = rules.filter(|rule| rule["resources"].as_array().unwrap().contains(&resource.into()));
         let mut verbs: Vec<String> = rules
-            .flat_map(|rule| rule["verbs"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string()))
+            .flat_map(|rule| {
+                rule["verbs"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string())
+            })
             .collect();
         verbs.sort();
         verbs
@@ -122,7 +128,8 @@ fn a_user_of_a_namespace_gets_model_deployments_with_view_edit_and_admin() {
 #[test]
 fn the_image_is_pinned_by_digest() {
     let digest = format!("sha256:{}", "0".repeat(64));
-    let objects = render(&[&format!("--set=image.repository=mirror.example/modelwright,image.digest={digest}")]);
+    let objects =
+        render(&[&format!("--set=image.repository=mirror.example/modelwright,image.digest={digest}")]);
     let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
     let image = format!("mirror.example/modelwright@{digest}");
     assert_eq!(container["image"], image.as_str());
@@ -131,7 +138,9 @@ fn the_image_is_pinned_by_digest() {
 
 #[test]
 fn a_value_that_nothing_reads_is_refused() {
-    for wrong in ["replica=3", "image.tga=x", "leaseSeconds=1", "image.digest=abc", "podMonitor.interval=often"] {
+    for wrong in
+        ["replica=3", "image.tga=x", "leaseSeconds=1", "image.digest=abc", "podMonitor.interval=often"]
+    {
         let output = helm(&["template", "modelwright"], &[&format!("--set={wrong}")]);
         assert!(!output.status.success(), "{wrong} was taken");
     }

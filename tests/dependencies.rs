@@ -19,7 +19,10 @@ fn wall(feature: &str, banned: &[&str]) {
     let crates = crates(feature);
     assert!(crates.contains("tokio"), "cargo tree says nothing of {feature}");
     for name in banned {
-        assert!(!crates.contains(*name), "{name} reaches the {feature}: cargo tree -i {name} --features {feature}");
+        assert!(
+            !crates.contains(*name),
+            "{name} reaches the {feature}: cargo tree -i {name} --features {feature}"
+        );
     }
 }
 

@@ -45,7 +45,8 @@ fn lost(written: &Value, read: &Value, at: &str, out: &mut Vec<String>) {
 #[test]
 fn an_example_has_no_field_that_the_schema_lacks() {
     for (file, written) in examples() {
-        let read: ModelDeployment = serde_json::from_value(written.clone()).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let read: ModelDeployment =
+            serde_json::from_value(written.clone()).unwrap_or_else(|e| panic!("{file}: {e}"));
         let mut unknown = Vec::new();
         lost(&written, &serde_json::to_value(read).unwrap(), "", &mut unknown);
         assert!(unknown.is_empty(), "{file}: {unknown:?}");
