@@ -80,7 +80,9 @@ pub enum Dim {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    #[error("the source names too many files: {files} files need {bytes} bytes of a {MESSAGE_LIMIT}-byte report")]
+    #[error(
+        "the source names too many files: {files} files need {bytes} bytes of a {MESSAGE_LIMIT}-byte report"
+    )]
     TooLarge { files: usize, bytes: usize },
     #[error("the resolve report is not readable: {0}")]
     Unreadable(String),

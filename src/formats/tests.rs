@@ -21,7 +21,10 @@ fn resolved(files: usize, tensors: usize) -> Resolved {
                 .map(|i| PinnedFile {
                     path: format!("part-{i}"),
                     size: 1 << 20,
-                    pin: Some(Pin::Etag(format!("{:032x}", (i as u128 + 1).wrapping_mul(0x9e3779b97f4a7c15f39cc0605cedc835)))),
+                    pin: Some(Pin::Etag(format!(
+                        "{:032x}",
+                        (i as u128 + 1).wrapping_mul(0x9e3779b97f4a7c15f39cc0605cedc835)
+                    ))),
                 })
                 .collect(),
             immutable: true,
@@ -79,7 +82,9 @@ fn a_long_failure_is_cut_at_a_character() {
 
 #[test]
 fn what_is_no_report_is_an_error_not_a_panic() {
-    for text in ["", "panicked at src/x.rs", "modelwright.dev/resolved/v1:!!", "modelwright.dev/resolved/v1:AAAA"] {
+    for text in
+        ["", "panicked at src/x.rs", "modelwright.dev/resolved/v1:!!", "modelwright.dev/resolved/v1:AAAA"]
+    {
         assert!(ResolveReport::decode(text).is_err(), "{text:?}");
     }
 }
