@@ -1,0 +1,205 @@
+//! What a ModelDeployment leaves: nothing. And what it never touches: what is not its own.
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Resource};
+use modelwright::api::ModelDeployment;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::support::{NEG, RELU, Space, in_namespace, neg, relu, wait};
+
+const OURS: &str = "modelwright.dev/deployment=model";
+
+async fn names<K>(space: &Space) -> Vec<String>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = space.api();
+    let list = api.list(&ListParams::default().labels(OURS)).await.expect("a list");
+    let kind = K::kind(&()).into_owned();
+    list.items.iter().map(|o| format!("{kind} {}", o.meta().name.as_deref().unwrap_or_default())).collect()
+}
+
+async fn children(space: &Space) -> Vec<String> {
+    let mut all = names::<ControllerRevision>(space).await;
+    all.extend(names::<ReplicaSet>(space).await);
+    all.extend(names::<Job>(space).await);
+    all.extend(names::<Pod>(space).await);
+    all.extend(names::<Service>(space).await);
+    all.extend(names::<PodDisruptionBudget>(space).await);
+    all
+}
+
+async fn delete(space: &Space) {
+    space.api::<ModelDeployment>().delete("model", &DeleteParams::default()).await.expect("a delete");
+    wait("end of the children", async || {
+        let left = children(space).await;
+        left.is_empty().then_some(()).ok_or(format!("{left:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deletion_in_the_middle_of_a_rollout_leaves_nothing() {
+    in_namespace("deletion", async |space| {
+        let good = space.serve_first("model").await;
+        let mut bad = good.clone();
+        bad["runtime"] = json!({ "version": "9.9.9" });
+        space.apply("model", &bad).await;
+        space.until_degraded("model", "ImagePullFailed", &[]).await;
+        assert!(children(space).await.len() >= 6);
+        delete(space).await;
+        // And in the middle of resolving.
+        let uri = space.file_with("slow/model.onnx", &relu(), &[("X-Status", "503")]).await;
+        space.apply("model", &space.with_uri(&good, &uri)).await;
+        wait("resolve Job", async || {
+            let jobs = names::<Job>(space).await;
+            (!jobs.is_empty()).then_some(()).ok_or("none".to_string())
+        })
+        .await;
+        delete(space).await;
+        // The name is free.
+        space.apply("model", &good).await;
+        space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+    })
+    .await;
+}
+
+/// Creates an object of somebody else's, and says its uid.
+async fn foreign<K>(space: &Space, body: Value) -> String
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + serde::Serialize
+        + std::fmt::Debug,
+{
+    let object: K = serde_json::from_value(body).expect("an object");
+    let api: Api<K> = space.api();
+    api.create(&Default::default(), &object).await.expect("a create").meta().uid.clone().unwrap_or_default()
+}
+
+async fn conflict<K>(space: &Space, name: &str, uid: &str)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let said = format!("{} {name} exists and does not belong to this ModelDeployment", K::kind(&()));
+    space.until("model", |d| crate::support::says(d, "Ready", "False", "NameConflict", &[&said])).await;
+    let api: Api<K> = space.api();
+    let object = api.get(name).await.expect("it is still there");
+    assert_eq!(object.meta().uid.as_deref(), Some(uid), "{name} is another");
+    assert!(object.meta().owner_references.is_none(), "{name} was adopted");
+    api.delete(name, &DeleteParams::background()).await.expect("a delete");
+}
+
+#[tokio::test]
+async fn a_foreign_object_of_a_childs_name_is_never_touched() {
+    in_namespace("conflict", async |space| {
+        // The resolve Job's name follows from the question: asked once, it is known.
+        let uri = space.file_with("model.onnx", &relu(), &[("X-Status", "404")]).await;
+        let spec = space.spec(&uri);
+        space.apply("model", &spec).await;
+        space.until_degraded("model", "SourceNotFound", &[]).await;
+        let job = names::<Job>(space).await[0].trim_start_matches("Job ").to_string();
+        delete(space).await;
+
+        let pod = json!({
+            "restartPolicy": "Never",
+            "containers": [{ "name": "c", "image": "none" }],
+        });
+        let meta = |name: &str| json!({ "name": name });
+        let template = json!({ "metadata": { "labels": { "app": "other" } }, "spec": pod });
+        let always = {
+            let mut template = template.clone();
+            template["spec"]["restartPolicy"] = json!("Always");
+            template
+        };
+        let jobs = json!({ "metadata": meta(&job), "spec": { "suspend": true, "template": template } });
+        let revision =
+            json!({ "metadata": meta("model-r1"), "revision": 1, "data": { "somebody": "else's" } });
+        let set = json!({ "metadata": meta("model-r1"), "spec": {
+            "replicas": 0, "selector": { "matchLabels": { "app": "other" } }, "template": always } });
+        let service = json!({ "metadata": meta("model"), "spec": { "ports": [{ "port": 80 }] } });
+        let budget = json!({ "metadata": meta("model"), "spec": {
+            "maxUnavailable": 1, "selector": { "matchLabels": { "app": "other" } } } });
+        let jobs = foreign::<Job>(space, jobs).await;
+        let revision = foreign::<ControllerRevision>(space, revision).await;
+        let set = foreign::<ReplicaSet>(space, set).await;
+        let service = foreign::<Service>(space, service).await;
+        let budget = foreign::<PodDisruptionBudget>(space, budget).await;
+        space.file("model.onnx", &relu()).await;
+        space.apply("model", &spec).await;
+        conflict::<Job>(space, &job, &jobs).await;
+        conflict::<ControllerRevision>(space, "model-r1", &revision).await;
+        conflict::<Service>(space, "model", &service).await;
+        conflict::<PodDisruptionBudget>(space, "model", &budget).await;
+        conflict::<ReplicaSet>(space, "model-r1", &set).await;
+        space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn revisions_beyond_the_history_limit_go() {
+    in_namespace("history", async |space| {
+        let mut good = space.serve_first("model").await;
+        good["revisionHistoryLimit"] = json!(0);
+        let uri = space.file("second/model.onnx", &neg()).await;
+        space.apply("model", &space.with_uri(&good, &uri)).await;
+        space.until_ready("model").await;
+        space.answers("model", 2, NEG).await;
+        wait("end of the first revision", async || {
+            let revisions = names::<ControllerRevision>(space).await;
+            (revisions == ["ControllerRevision model-r2"]).then_some(()).ok_or(format!("{revisions:?}"))
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failed_pods_do_not_pile_up() {
+    in_namespace("failed", async |space| {
+        space.serve_first("model").await;
+        let api = space.api::<Pod>();
+        // As an eviction leaves them. A ReplicaSet replaces such pods, and keeps them for ever.
+        for count in 1..=5 {
+            let live = wait("running pod", async || {
+                let pods = space.pods("modelwright.dev/role=serve").await;
+                let live = pods
+                    .into_iter()
+                    .find(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running"));
+                live.ok_or("none".to_string())
+            })
+            .await;
+            let failed =
+                json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "by a test" } });
+            let name = live.metadata.name.unwrap();
+            let patched = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&failed)).await;
+            patched.unwrap_or_else(|e| panic!("{count}: {e}"));
+        }
+        space.until_ready("model").await;
+        wait("three failed pods at most", async || {
+            let pods = space.pods("modelwright.dev/role=serve").await;
+            let failed =
+                pods.iter().filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed"));
+            let failed = failed.count();
+            (failed == 3).then_some(()).ok_or(format!("{failed}"))
+        })
+        .await;
+        space.answers("model", 1, RELU).await;
+    })
+    .await;
+}

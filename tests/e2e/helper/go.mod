@@ -1,0 +1,3 @@
+module modelwright.dev/e2e/helper
+
+go 1.26

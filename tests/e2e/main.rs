@@ -1,0 +1,17 @@
+//! The operator, the loader and the server on a real cluster, with the chart installed: `make test-e2e`, or
+//! `cargo test --features e2e --test e2e` with KUBECONFIG and these images on its nodes (see `images.sh`).
+//!
+//! Every test has a namespace of its own, which enforces the `restricted` Pod Security Standard, and waits for
+//! conditions as a user would. Stores, clients and loads run in the cluster; the test reaches them by a port-forward.
+
+mod access;
+mod credentials;
+mod deletion;
+mod graphs;
+mod hub;
+mod pods;
+mod rollout;
+mod room;
+mod sources;
+mod support;
+mod volumes;

@@ -1,0 +1,166 @@
+//! The pod in the cluster that keeps files, sends requests and puts a load on addresses (`helper/`).
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::{Api, Client};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::wait;
+
+/// The namespace of what tests share.
+const SHARED: &str = "e2e-shared";
+const IMAGE: &str = "modelwright.dev/e2e-helper:1";
+
+#[derive(Clone)]
+pub struct Helper {
+    client: Client,
+}
+
+/// What somebody in the cluster answered.
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    /// 0: nobody answered, and `error` says why.
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    body: String,
+    pub error: String,
+}
+
+impl Answer {
+    pub fn body(&self) -> Vec<u8> {
+        STANDARD.decode(&self.body).expect("base64")
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body()).into_owned()
+    }
+}
+
+/// What a load has seen.
+#[derive(Debug, Deserialize)]
+pub struct Summary {
+    pub sent: u64,
+    pub failed: u64,
+    pub failures: Vec<String>,
+    /// By revision.
+    pub answered: BTreeMap<String, u64>,
+}
+
+impl Helper {
+    /// The one that all tests share.
+    pub fn of(client: &Client) -> Self {
+        Self { client: client.clone() }
+    }
+
+    /// Whoever comes first starts it.
+    pub async fn start(client: &Client) {
+        super::space::create_namespace(client, SHARED).await;
+        let meta = json!({ "name": "helper", "namespace": SHARED, "labels": { "app": "helper" } });
+        let security = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": meta,
+            "spec": {
+                "automountServiceAccountToken": false,
+                "terminationGracePeriodSeconds": 0,
+                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [{
+                    "name": "helper", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+                    "securityContext": security,
+                    "resources": { "requests": { "cpu": "10m" } },
+                    "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 },
+                }],
+            },
+        });
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": meta,
+            "spec": { "selector": { "app": "helper" }, "ports": [{ "name": "http", "port": 8080 }] },
+        });
+        let pods: Api<Pod> = Api::namespaced(client.clone(), SHARED);
+        super::space::create(&pods, &pod).await;
+        super::space::create(&Api::<Service>::namespaced(client.clone(), SHARED), &service).await;
+        wait("helper pod", async || {
+            let pod = pods.get("helper").await.map_err(|e| e.to_string())?;
+            let conditions = pod.status.and_then(|s| s.conditions).unwrap_or_default();
+            let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            ready.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await;
+    }
+
+    /// Where a file of a test is for pods.
+    pub fn url(path: &str) -> String {
+        format!("http://helper.{SHARED}.svc.cluster.local:8080/files/{path}")
+    }
+
+    pub fn hub() -> String {
+        format!("http://helper.{SHARED}.svc.cluster.local:8080/hub")
+    }
+
+    pub async fn put(&self, path: &str, bytes: impl Into<Bytes>) {
+        self.put_with(path, bytes, &[]).await;
+    }
+
+    /// The headers say how it misbehaves: `helper/store.go`.
+    pub async fn put_with(&self, path: &str, bytes: impl Into<Bytes>, headers: &[(&str, &str)]) {
+        let (status, text) =
+            self.request(Method::PUT, &format!("/files/{path}"), headers, bytes.into()).await;
+        assert_eq!(status, 200, "{path}: {text}");
+    }
+
+    /// Sends a request from inside the cluster.
+    pub async fn call(&self, method: &str, url: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+        let headers: BTreeMap<_, _> = headers.iter().cloned().collect();
+        let ask = json!({ "method": method, "url": url, "headers": headers, "body": STANDARD.encode(body) });
+        let (_, text) = self.request(Method::POST, "/call", &[], ask.to_string().into()).await;
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    /// Two clients ask every 20 ms from now on.
+    pub async fn start_load(&self, id: &str, url: &str, body: &Value) {
+        let headers = json!({ "Content-Type": "application/json" });
+        let ask = json!({
+            "method": "POST", "url": url, "headers": headers, "body": STANDARD.encode(body.to_string()),
+        });
+        let (status, text) =
+            self.request(Method::POST, &format!("/loads/{id}"), &[], ask.to_string().into()).await;
+        assert_eq!(status, 200, "{text}");
+    }
+
+    pub async fn stop_load(&self, id: &str) -> Summary {
+        let (_, text) = self.request(Method::DELETE, &format!("/loads/{id}"), &[], Bytes::new()).await;
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> (u16, String) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SHARED);
+        let mut forward = pods.portforward("helper", &[8080]).await.expect("a port-forward");
+        let stream = forward.take_stream(8080).expect("a stream");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "helper");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body)).expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        connection.abort();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+}

@@ -1,0 +1,60 @@
+//! Small ONNX models, written by hand.
+
+#[path = "../../../src/onnx/fixture.rs"]
+#[allow(dead_code)]
+mod fixture;
+
+use fixture::{Msg, external, graph, model, msg, node, opset, tensor, varint};
+
+/// `y = Relu(x)` of FP32 [batch, 4].
+pub fn relu() -> Vec<u8> {
+    operator("Relu")
+}
+
+/// `y = -x`
+pub fn neg() -> Vec<u8> {
+    operator("Neg")
+}
+
+pub fn operator(name: &str) -> Vec<u8> {
+    model(graph(&[node("", name, &[])], &[])).0
+}
+
+/// `y = Relu(x)`, and a tensor of so many bytes that nothing uses.
+pub fn padded(bytes: usize) -> Vec<u8> {
+    let count = (bytes / 4) as i64;
+    let unused = tensor("unused", &[count]).bytes(9, &vec![0; bytes / 4 * 4]);
+    model(graph(&[node("", "Relu", &[])], &[unused])).0
+}
+
+pub fn of_opset(version: i64) -> Vec<u8> {
+    let graph = graph(&[node("", "Relu", &[])], &[]);
+    msg().int(1, 8).text(2, "fixture").msg(7, graph).msg(8, opset("", version)).0
+}
+
+/// `y = x + w`, with `w` in another file.
+pub fn with_weights_in(location: &str) -> Vec<u8> {
+    let w = external(tensor("w", &[4]), &[("location", location), ("offset", "0"), ("length", "16")]);
+    model(graph(&[node("", "Add", &[]).text(1, "w")], &[w])).0
+}
+
+/// Four FP32.
+pub fn weights(values: [f32; 4]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// `y = x + max(a tensor of so many FP32)`: nothing on disk, gigabytes in memory.
+pub fn hungry(elements: i64) -> Vec<u8> {
+    let shape = msg().bytes(1, &varint(1)).int(2, 7).text(8, "shape").bytes(7, &varint(elements as u64));
+    let named = |inputs: &[&str], output: &str, operator: &str| {
+        let node = inputs.iter().fold(msg(), |n, i| n.text(1, i));
+        node.text(2, output).text(4, operator)
+    };
+    let keepdims: Msg = msg().text(1, "keepdims").int(3, 0).int(20, 2);
+    let nodes = [
+        named(&["shape"], "c", "ConstantOfShape"),
+        named(&["c"], "m", "ReduceMax").msg(5, keepdims),
+        named(&["x", "m"], "y", "Add"),
+    ];
+    model(graph(&nodes, &[shape])).0
+}
