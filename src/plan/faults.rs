@@ -116,10 +116,16 @@ fn crash(container: &ContainerView) -> String {
             return format!("container {} does not start: {reason}: {message}", container.name);
         }
     };
-    let message = message.trim();
+    let message = last_line(&message);
     let colon = if message.is_empty() { "" } else { ": " };
     format!(
         "container {} ended with code {exit_code} ({reason}) and was restarted {} times{colon}{message}; see kubectl logs --previous",
         container.name, container.restarts
     )
+}
+
+/// Of a message that is the end of a log; a panic's hint about backtraces is no last word.
+fn last_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note: "));
+    lines.last().unwrap_or_default().chars().take(400).collect()
 }

@@ -11,6 +11,8 @@ use crate::observe::{Settings, Snapshot};
 pub(in crate::plan) const SERVER: &str = "server";
 /// Of the server, where the user gives none: enough for a model of 100 MB.
 pub(in crate::plan) const DEFAULT_MEMORY: &str = "512Mi";
+/// Of a container that ends badly, for the status: few users may read logs, and the next start erases them.
+const LAST_WORDS: &str = "FallbackToLogsOnError";
 const DEFAULT_CPU: &str = "100m";
 const DEFAULT_GRACE_SECONDS: i64 = 60;
 const DEFAULT_STARTUP_SECONDS: i32 = 600;
@@ -94,6 +96,7 @@ pub(super) fn pod_template(
                 "image": settings.loader_image,
                 "imagePullPolicy": settings.image_pull_policy,
                 "command": ["/modelwright-loader", "fetch"],
+                "terminationMessagePolicy": LAST_WORDS,
                 "resources": loader_resources(),
                 "securityContext": container_security(),
                 "volumeMounts": mounts,
@@ -112,6 +115,7 @@ pub(super) fn pod_template(
                     "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 2 },
                 "livenessProbe": { "httpGet": { "path": "/healthz", "port": "admin" },
                     "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6 },
+                "terminationMessagePolicy": LAST_WORDS,
                 "resources": server_resources(spec),
                 "securityContext": container_security(),
                 "volumeMounts": [
