@@ -50,7 +50,7 @@ pub(super) async fn fetch(
         let mut stream = source.stream(&name, file).await?;
         let mut out = fs::OpenOptions::new().write(true).create_new(true).open(&path).await.map_err(disk)?;
         let (mut hash, mut size) = (Sha256::new(), 0);
-        while let Some(chunk) = stream.try_next().await? {
+        while let Some(chunk) = stream.try_next().await.map_err(|e| broken_off(e, size, file.size))? {
             size += chunk.len() as u64;
             if size > file.size {
                 let text = format!(
@@ -98,6 +98,16 @@ pub(super) async fn reuse(pinned: &PinnedSource, ready: &Path, known: Option<&st
     });
     let digest = hashed.await.ok()??;
     (digest == known).then_some(Fetched { model_file, digest })
+}
+
+/// How far it came tells a server that ends early from one that never answers.
+fn broken_off(error: LoadError, read: u64, size: u64) -> LoadError {
+    match error {
+        LoadError::Unavailable(text) => {
+            LoadError::Unavailable(format!("{text}: the download broke off after {read} of {size} bytes"))
+        }
+        other => other,
+    }
 }
 
 struct HashWriter(Sha256);
