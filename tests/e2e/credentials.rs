@@ -63,14 +63,14 @@ const CANARY: &str = "canary7f3a9c51e2";
 #[tokio::test]
 async fn a_secret_is_in_no_log_event_status_or_object() {
     in_namespace("canary", async |space| {
-        let canary = Credentials { id: format!("id-{CANARY}"), secret: format!("secret-{CANARY}") };
-        space.create::<Secret>(&canary.secret("store")).await;
         let token =
             json!({ "metadata": { "name": "token" }, "stringData": { "TOKEN": format!("t-{CANARY}") } });
         space.create::<Secret>(&token).await;
         let s3 = space.s3().await;
         s3.create_bucket(&space.name).await;
         s3.put(&space.name, "model.onnx", &relu()).await;
+        let canary = Credentials { id: s3.credentials.id.clone(), secret: format!("secret-{CANARY}") };
+        space.create::<Secret>(&canary.secret("store")).await;
         let mut refused = space.spec(&format!("s3://{}/model.onnx", space.name));
         refused["model"]["s3"] = json!({ "endpoint": s3.endpoint });
         refused["model"]["secretRef"] = json!({ "name": "store" });

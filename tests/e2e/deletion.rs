@@ -173,33 +173,40 @@ async fn revisions_beyond_the_history_limit_go() {
 async fn failed_pods_do_not_pile_up() {
     in_namespace("failed", async |space| {
         space.serve_first("model").await;
-        let api = space.api::<Pod>();
-        // As an eviction leaves them. A ReplicaSet replaces such pods, and keeps them for ever.
+        let set = space.api::<ReplicaSet>().get("model-r1").await.expect("the ReplicaSet");
+        // As evictions leave them. A ReplicaSet replaces such pods, and keeps them for ever. No node has these: a
+        // kubelet would take the status back.
+        let pods = space.api::<Pod>();
         for count in 1..=5 {
-            let live = wait("running pod", async || {
-                let pods = space.pods("modelwright.dev/role=serve").await;
-                let live = pods
-                    .into_iter()
-                    .find(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running"));
-                live.ok_or("none".to_string())
-            })
-            .await;
-            let failed =
-                json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "by a test" } });
-            let name = live.metadata.name.unwrap();
-            let patched = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&failed)).await;
-            patched.unwrap_or_else(|e| panic!("{count}: {e}"));
+            let name = format!("evicted-{count}");
+            let pod = json!({
+                "metadata": { "name": name },
+                "spec": {
+                    "nodeSelector": { "no": "node" },
+                    "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                    "containers": [{ "name": "server", "image": "none", "securityContext": {
+                        "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } } }],
+                },
+            });
+            space.create::<Pod>(&pod).await;
+            let failed = json!({ "status": { "phase": "Failed", "reason": "Evicted", "message": "by a test" } });
+            let params = PatchParams::default();
+            pods.patch_status(&name, &params, &Patch::Merge(&failed)).await.expect("a status");
+            let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "model-r1",
+                "uid": set.metadata.uid, "controller": true }]);
+            let labels = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.clone());
+            let ours = json!({ "metadata": { "labels": labels, "ownerReferences": owner } });
+            pods.patch(&name, &params, &Patch::Merge(&ours)).await.expect("labels");
         }
-        space.until_ready("model").await;
-        wait("three failed pods at most", async || {
-            let pods = space.pods("modelwright.dev/role=serve").await;
-            let failed =
-                pods.iter().filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed"));
+        wait("two failed pods fewer", async || {
+            let left = space.pods("modelwright.dev/role=serve").await;
+            let failed = left.iter().filter(|p| p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed"));
             let failed = failed.count();
             (failed == 3).then_some(()).ok_or(format!("{failed}"))
         })
         .await;
-        space.answers("model", 1, RELU).await;
+        space.until_ready("model").await;
+        space.serves_on("model", 1, RELU).await;
     })
     .await;
 }

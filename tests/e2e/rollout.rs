@@ -82,6 +82,7 @@ async fn a_change_and_its_rollback_lose_no_request() {
         let (first, second) = (replicas(space.spec(&first), 2), replicas(space.spec(&second), 2));
         space.apply("model", &first).await;
         space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
         space.helper.start_load(&space.name, &space.inference_url("model"), &question()).await;
         let watch = Watch::start(space);
 

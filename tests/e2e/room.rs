@@ -1,6 +1,7 @@
 //! No room: no GPU left, or a quota that is used up.
 
-use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::api::core::v1::{Node, ResourceQuota};
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use modelwright::api::ModelDeployment;
 use serde_json::json;
@@ -19,13 +20,18 @@ async fn until_gone(space: &Space, selector: &str) {
 async fn who_holds_the_last_gpu_is_named() {
     in_namespace("gpu", async |space| {
         let gpu = GPU.lock().await;
+        let nodes = Api::<Node>::all(space.client.clone()).list(&Default::default()).await.expect("nodes");
+        let allocatable = nodes.items.into_iter().filter_map(|node| node.status?.allocatable);
+        let gpus = allocatable.filter_map(|a| a.get("nvidia.com/gpu")?.0.parse::<u32>().ok());
+        let gpus = gpus.max().expect("a node with a GPU: make cluster-up GPUS=1");
         let uri = space.file("model.onnx", &relu()).await;
         let mut spec = space.spec(&uri);
-        spec["resources"]["limits"]["nvidia.com/gpu"] = json!(1);
+        spec["resources"]["limits"]["nvidia.com/gpu"] = json!(gpus);
         space.apply("first", &spec).await;
         space.until_ready("first").await;
+        spec["resources"]["limits"]["nvidia.com/gpu"] = json!(1);
         space.apply("second", &spec).await;
-        let holder = format!("held by model deployments {}/first (1)", space.name);
+        let holder = format!("held by model deployments {}/first ({gpus})", space.name);
         let parts = ["Insufficient nvidia.com/gpu", "wants 1 nvidia.com/gpu", &holder];
         space.until_degraded("second", "Unschedulable", &parts).await;
         space.serves_on("first", 1, RELU).await;

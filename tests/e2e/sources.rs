@@ -79,7 +79,9 @@ async fn a_download_that_breaks_off_is_tried_again() {
         // Ranges work, so it is resolved; whole reads end early.
         let uri = space.file_with("second/model.onnx", &padded(300_000), &[("X-Cut", "100000")]).await;
         space.apply("model", &space.with_uri(&good, &uri)).await;
-        space.until_degraded("model", "SourceUnavailable", &["the download broke off", &uri]).await;
+        space
+            .until_degraded("model", "SourceUnavailable", &["the download broke off after", "of 300", &uri])
+            .await;
         space.serves_on("model", 1, RELU).await;
         space.file("second/model.onnx", &padded(300_000)).await;
         space.until_ready("model").await;

@@ -6,7 +6,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Helper;
+use super::{Helper, wait};
 
 #[derive(Clone)]
 pub struct Credentials {
@@ -63,9 +63,14 @@ impl S3 {
     }
 
     async fn send(&self, method: &str, path: &str, query: &str, body: &[u8]) {
-        let headers = self.sign(method, path, query, body);
         let url = format!("{}{path}{}{query}", self.endpoint, if query.is_empty() { "" } else { "?" });
-        let answer = self.helper.call(method, &url, &headers, body).await;
+        let answer = wait("answer of the store", async || {
+            let headers = self.sign(method, path, query, body);
+            let answer = self.helper.call(method, &url, &headers, body).await;
+            // A store that has just started: kube-proxy applies a change up to a second late.
+            if answer.status == 0 { Err(answer.error) } else { Ok(answer) }
+        })
+        .await;
         assert!((200..300).contains(&answer.status), "{method} {url}: {} {}", answer.error, answer.text());
     }
 

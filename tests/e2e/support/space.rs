@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::process::Command;
+use std::time::Instant;
 
 use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -35,7 +36,9 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Space)) {
     create_namespace(&client, &name).await;
     SHARED.get_or_init(async || Helper::start(&client).await).await;
     let space = Space { helper: Helper::of(&client), client, name };
+    let start = Instant::now();
     let result = AssertUnwindSafe(test(&space)).catch_unwind().await;
+    println!("{} took {:.1} s", space.name, start.elapsed().as_secs_f64());
     if result.is_err() {
         println!("{}", space.kubectl(&["get", "mdep,all,controllerrevisions", "-o", "wide"]));
         println!("{}", space.kubectl(&["describe", "mdep"]));
