@@ -61,7 +61,7 @@ impl Model {
         if self.ir_version > runtime.ir_version {
             return Err(OnnxError::Unsupported(format!(
                 "the model has IR version {}, and {} reads up to {}: export it again with an older onnx package, or \
-                 set ir_version",
+                 save it with a lower model.ir_version",
                 self.ir_version, runtime.runtime, runtime.ir_version
             )));
         }
