@@ -17,7 +17,6 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
-use modelwright::api::ModelDeployment;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 

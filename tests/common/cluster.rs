@@ -157,8 +157,8 @@ impl Cluster {
             spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..Default::default() },
             ..Default::default()
         };
-        let request = accounts.create_token_request(name, &PostParams::default(), &request);
-        let token = request.await.expect("a token").status.expect("a token").token;
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await;
+        let token = answer.expect("a token").status.expect("a token").token;
         let text = std::fs::read_to_string(&self.kubeconfig).expect("the kubeconfig");
         let mut config: Value = serde_yaml::from_str(&text).expect("the kubeconfig");
         config["users"][0]["user"] = json!({ "token": token });

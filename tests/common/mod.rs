@@ -1,29 +1,27 @@
 //! The cluster without kubelets in which the operator is tested and measured: a real API server with the built-in
 //! controllers, and a fake kubelet that makes pods ready at once. `make test-operator` and `make bench` start it and
 //! run their programs in its network, where pod addresses lead to the fake kubelet.
-#![allow(dead_code)] // every program uses its part
+#![allow(dead_code, unused_imports)] // every program uses its part
 
 mod audit;
 mod cluster;
 mod objects;
 mod operator;
+mod state;
 
 pub use audit::{Audit, Request};
 pub use cluster::{Cluster, Identity};
 pub use objects::{condition, deployment, ready, uri};
 pub use operator::{Operator, OperatorOptions};
+pub use state::{State, difference, state};
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Long enough for a machine whose cores are shared; a test that waits for it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks until the answer is `Ok`. The last refusal says what is missing.
-pub async fn wait<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, String>>,
-{
+pub async fn wait<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
         match probe().await {

@@ -95,6 +95,11 @@ impl Operator {
         Some(numbers.collect())
     }
 
+    /// What `/readyz` says: `leading`, `standing by`, or that it is not ready.
+    pub async fn readiness(&self) -> Option<String> {
+        tokio::time::timeout(Duration::from_secs(5), get(self.port, "/readyz")).await.ok()?
+    }
+
     pub async fn leads(&self) -> bool {
         let metrics = self.metrics().await.unwrap_or_default();
         metrics.get("modelwright_operator_leader") == Some(&1.0)

@@ -1,0 +1,18 @@
+#!/bin/sh
+# run.sh CLUSTER NAME CARGO-ARGUMENT...
+# Starts a cluster without kubelets, runs what cargo runs in its network, where pod addresses lead to the fake kubelet,
+# and ends it. TEST_ARGUMENTS go to the program.
+set -eu
+cluster=$(realpath "$1")
+name=$2
+shift 2
+# Built before: a compiler beside the cluster would slow down what is measured.
+cargo "$@" --no-run >&2
+FAKES=$(mktemp -d)
+export CLUSTER="$cluster" NAME="$name" FAKES
+trap '"$cluster" down "$name" >&2; rm -rf "$FAKES"' EXIT
+trap 'exit 130' INT TERM
+"$cluster" up "$name" --control-plane-only --audit \
+    --fake-termination-message="$FAKES/message" --fake-state="$FAKES/state" >&2
+# shellcheck disable=SC2086
+cargo --config "target.'cfg(unix)'.runner = ['$cluster', 'exec', '$name', '--']" "$@" -- ${TEST_ARGUMENTS:-}

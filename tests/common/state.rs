@@ -1,0 +1,125 @@
+//! What a namespace holds, without what differs from run to run: uids, versions, times, addresses.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ListParams;
+use kube::{Api, Resource};
+use modelwright::api::ModelDeployment;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Cluster;
+
+/// `<kind>/<name>` to what is comparable of the object; pods by owner, since their names are random.
+pub type State = BTreeMap<String, Value>;
+
+pub async fn state(cluster: &Cluster, namespace: &str) -> Result<State, kube::Error> {
+    let mut state = State::new();
+    take::<ModelDeployment>(cluster, namespace, &mut state).await?;
+    take::<ControllerRevision>(cluster, namespace, &mut state).await?;
+    take::<ReplicaSet>(cluster, namespace, &mut state).await?;
+    take::<Service>(cluster, namespace, &mut state).await?;
+    take::<PodDisruptionBudget>(cluster, namespace, &mut state).await?;
+    take::<Job>(cluster, namespace, &mut state).await?;
+    let pods: Api<Pod> = cluster.api(namespace);
+    for pod in pods.list(&ListParams::default()).await? {
+        let pod = json!(pod);
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        let deleting = if pod["metadata"]["deletionTimestamp"].is_null() { "" } else { ", being deleted" };
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        let key = format!("pods of {}/{}: {phase}{deleting}", text(&owner["kind"]), text(&owner["name"]));
+        let count = state.get(&key).and_then(Value::as_u64).unwrap_or(0) + 1;
+        state.insert(key, json!(count));
+    }
+    Ok(state)
+}
+
+async fn take<K>(cluster: &Cluster, namespace: &str, state: &mut State) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
+{
+    let api: Api<K> = cluster.api(namespace);
+    for object in api.list(&ListParams::default()).await? {
+        let name = object.meta().name.clone().unwrap_or_default();
+        state.insert(format!("{}/{name}", K::kind(&())), comparable(json!(object), namespace));
+    }
+    Ok(())
+}
+
+fn comparable(object: Value, namespace: &str) -> Value {
+    let metadata = &object["metadata"];
+    let owners: Vec<String> = metadata["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|o| format!("{}/{} controller={}", text(&o["kind"]), text(&o["name"]), o["controller"]))
+        .collect();
+    let mut kept = json!({
+        "labels": metadata["labels"],
+        "owners": owners,
+        "deleting": !metadata["deletionTimestamp"].is_null(),
+    });
+    for field in ["spec", "data", "revision"] {
+        if !object[field].is_null() {
+            kept[field] = object[field].clone();
+        }
+    }
+    // The verdicts of our own object; the status of the others is their controllers'.
+    if object["kind"] == "ModelDeployment" || object["spec"]["model"].is_object() {
+        kept["status"] = object["status"].clone();
+    }
+    strip(&mut kept);
+    let text = kept.to_string().replace(namespace, "<namespace>");
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|key, _| {
+                !matches!(
+                    key.as_str(),
+                    "clusterIP"
+                        | "clusterIPs"
+                        | "lastTransitionTime"
+                        | "time"
+                        | "coldStartSeconds"
+                        | "observedGeneration"
+                        | "controller-uid"
+                        | "batch.kubernetes.io/controller-uid"
+                )
+            });
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+/// Where two states differ, one line for each object.
+pub fn difference(wanted: &State, found: &State) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
+    keys.into_iter()
+        .filter_map(|key| match (wanted.get(key), found.get(key)) {
+            (Some(_), None) => Some(format!("{key} is missing")),
+            (None, Some(_)) => Some(format!("{key} is too many")),
+            (Some(wanted), Some(found)) if wanted != found => {
+                Some(format!("{key} differs:\n    wanted {wanted}\n    found  {found}"))
+            }
+            _ => None,
+        })
+        .collect()
+}
