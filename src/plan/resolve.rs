@@ -33,7 +33,14 @@ pub(super) fn resolve(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) -> O
     pods.sort_by_key(|pod| pod.meta.created);
     match pods.last() {
         Some(pod) if pod.phase == PodPhase::Succeeded => match report(pod) {
-            Ok(ResolveReport::Resolved(resolved)) => return Some(*resolved),
+            Ok(ResolveReport::Resolved(resolved)) => match resolved.graph.unknown_domains.first_key_value() {
+                None => return Some(*resolved),
+                // ONNX Runtime would say the same, after a GPU was taken and the weights were fetched.
+                Some((domain, operator)) => {
+                    let message = format!("operator {operator} of domain {domain} is not known to ONNX Runtime");
+                    fail(plan, Finding::new(Reason::ModelInvalid, message));
+                }
+            },
             Ok(ResolveReport::Failed { reason, message }) => failed(plan, &reason, message),
             Err(message) => {
                 // A Job that ended without a report that we can read says nothing: run it again.
