@@ -37,7 +37,8 @@ pub(super) fn resolve(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) -> O
                 None => return Some(*resolved),
                 // ONNX Runtime would say the same, after a GPU was taken and the weights were fetched.
                 Some((domain, operator)) => {
-                    let message = format!("operator {operator} of domain {domain} is not known to ONNX Runtime");
+                    let message =
+                        format!("operator {operator} of domain {domain} is not known to ONNX Runtime");
                     fail(plan, Finding::new(Reason::ModelInvalid, message));
                 }
             },
