@@ -54,11 +54,19 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// A host that may not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} is {what} ({address}), where no source may stand")]
+#[error("{} is {what}, where no source may stand", named(host, *address))]
 pub(super) struct ForbiddenAddress {
     host: String,
     address: IpAddr,
     what: &'static str,
+}
+
+/// `name (address)`; an address that stands in the URL is its own name.
+fn named(host: &str, address: IpAddr) -> String {
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(_) | IpAddr::V6(_)) => host.to_owned(),
+        Err(_) => format!("{host} ({address})"),
+    }
 }
 
 /// Addresses written into the URL never meet the resolver.

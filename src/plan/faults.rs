@@ -70,6 +70,8 @@ pub(super) fn of_pod(snapshot: &Snapshot, pod: &PodView, revision: Option<&str>)
 
 /// What the API server said when it refused a pod: quota, pod security, a missing ServiceAccount.
 pub(super) fn of_refusal(message: &str) -> Finding {
+    // The Job controller's events begin with it, a ReplicaSet's condition does not.
+    let message = message.strip_prefix("Error creating: ").unwrap_or(message);
     let lower = message.to_lowercase();
     let reason = if lower.contains("exceeded quota") || lower.contains("failed quota") {
         Reason::QuotaExceeded
@@ -82,7 +84,10 @@ pub(super) fn of_refusal(message: &str) -> Finding {
 }
 
 fn unschedulable(snapshot: &Snapshot, pod: &PodView, message: &str) -> String {
-    let mut text = message.to_string();
+    // What follows is about preemption, which a user who asked for none can do nothing with.
+    let cut =
+        ["no new claims to deallocate", "preemption:"].iter().filter_map(|noise| message.find(noise)).min();
+    let mut text = message[..cut.unwrap_or(message.len())].trim_end_matches(['.', ',', ' ']).to_string();
     for (resource, count) in &pod.devices {
         text.push_str(&format!("; it wants {count} {resource}"));
         let Some(holders) = snapshot.gpu_holders.get(resource).filter(|h| !h.is_empty()) else { continue };
@@ -118,9 +123,13 @@ fn crash(container: &ContainerView) -> String {
     };
     let message = last_line(&message);
     let colon = if message.is_empty() { "" } else { ": " };
+    let times = match container.restarts {
+        1 => "once".to_string(),
+        count => format!("{count} times"),
+    };
     format!(
-        "container {} ended with code {exit_code} ({reason}) and was restarted {} times{colon}{message}; see kubectl logs --previous",
-        container.name, container.restarts
+        "container {} ended with code {exit_code} ({reason}) and was restarted {times}{colon}{message}; see kubectl logs --previous",
+        container.name
     )
 }
 

@@ -184,13 +184,13 @@ fn a_pod_that_waits_for_a_gpu_says_how_many_and_who_has_them() {
     let holders = BTreeMap::from([("payments/other".to_string(), 1)]);
     snapshot.gpu_holders.insert("nvidia.com/gpu".into(), holders);
     let mut pod = mk_pod();
-    pod.unschedulable = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.".into());
+    pod.unschedulable = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.".into());
     pod.devices.insert("nvidia.com/gpu".into(), 1);
     let fault = of_pod(&snapshot, &pod, None).unwrap();
     assert_eq!(fault.reason, Reason::Unschedulable);
     assert_eq!(
         fault.message,
-        "pod fraud-r8-x7k2p: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu.; it wants 1 nvidia.com/gpu; \
+        "pod fraud-r8-x7k2p: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu; it wants 1 nvidia.com/gpu; \
          held by model deployments payments/other (1)"
     );
 }
