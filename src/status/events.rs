@@ -23,11 +23,15 @@ pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
     if let (Some(late), None) = (is_late(new), is_late(old)) {
         notes.push(Note { warning: true, reason: late.reason, message: late.message });
     }
-    if let (Some(from), Some(to)) = (&old.updated_revision, &new.updated_revision)
+    // From the revision that serves: `updated_revision` is unknown while a source is resolved.
+    if let (Some(from), Some(to)) = (&new.stable_revision, &new.updated_revision)
         && from != to
+        && old.updated_revision.as_ref() != Some(to)
     {
-        let message = format!("the spec is now {to}, before {from}");
-        notes.push(Note { warning: false, reason: Reason::RolloutInProgress.as_str().into(), message });
+        let is_known = old.revisions.iter().any(|r| r.name == *to);
+        let reason = if is_known { Reason::RolloutInProgress } else { Reason::RevisionCreated };
+        let message = format!("{to} is rolled out; {from} serves until it is ready");
+        notes.push(Note { warning: false, reason: reason.as_str().into(), message });
     }
     let complete = |s| {
         condition(s, ConditionType::Progressing).is_some_and(|c| c.reason == Reason::RolloutComplete.as_str())
