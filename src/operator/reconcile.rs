@@ -15,7 +15,7 @@ use kube::runtime::controller::Action;
 use super::Context;
 use crate::api::ModelDeployment;
 use crate::apply::{self, WriteError};
-use crate::observe::{Family, PodView, Snapshot};
+use crate::observe::{Family, PodPhase, PodView, Snapshot};
 use crate::{plan, status};
 
 /// A pass that failed for the moment is tried again after this.
@@ -121,7 +121,8 @@ fn gpu_holders(context: &Context, family: &Family) -> BTreeMap<String, BTreeMap<
         return holders;
     }
     for pod in context.shelves.pods.all() {
-        if pod.scheduled_at.is_none() {
+        // One that has ended has given its devices back.
+        if pod.scheduled_at.is_none() || matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) {
             continue;
         }
         let (namespace, name) = &pod.meta.family;
