@@ -1,11 +1,11 @@
 //! Stores that ask who is there: credentials, certificates, and a store that goes and comes back.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::support::{Credentials, NEG, RELU, S3, Space, in_namespace, neg, relu, says, wait};
+use crate::support::{Credentials, Helper, NEG, RELU, S3, Space, in_namespace, neg, relu, says, wait};
 
 fn s3_spec(space: &Space, s3: &S3, key: &str) -> Value {
     let mut spec = space.spec(&format!("s3://{}/{key}", space.name));
@@ -202,6 +202,44 @@ async fn a_store_with_its_own_certificate_is_trusted_through_the_bundle() {
         let bundle = json!({ "metadata": { "name": "corp-ca" }, "data": { "ca.pem": certified.cert.pem() } });
         space.create::<ConfigMap>(&bundle).await;
         space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_https_source_is_trusted_through_the_bundle() {
+    in_namespace("https", async |space| {
+        let host = format!("files.{}.svc.cluster.local", space.name);
+        let certified = rcgen::generate_simple_self_signed(vec![host.clone()]).expect("a certificate");
+        let tls = json!({
+            "metadata": { "name": "tls" }, "type": "kubernetes.io/tls",
+            "stringData": { "tls.crt": certified.cert.pem(), "tls.key": certified.signing_key.serialize_pem() },
+        });
+        space.create::<Secret>(&tls).await;
+        space.create::<Pod>(&Helper::pod("files", Some("tls"))).await;
+        let service = json!({
+            "metadata": { "name": "files" },
+            "spec": { "selector": { "app": "files" }, "ports": [{ "port": 443, "targetPort": 8443 }] },
+        });
+        space.create::<Service>(&service).await;
+        let uri = format!("https://{host}/files/model.onnx");
+        wait("file", async || match space.helper.call("PUT", &uri, &[], &relu()).await {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.error),
+        })
+        .await;
+        let mut spec = space.spec(&uri);
+        spec["model"] = json!({ "uri": uri });
+        space.apply("model", &spec).await;
+        let parts = ["the server's certificate is signed by an unknown CA; name it in model.caBundleRef"];
+        space.until_degraded("model", "SourceUnavailable", &parts).await;
+        let bundle = json!({ "metadata": { "name": "corp-ca" }, "data": { "ca.pem": certified.cert.pem() } });
+        space.create::<ConfigMap>(&bundle).await;
+        spec["model"]["caBundleRef"] = json!({ "name": "corp-ca" });
+        space.apply("model", &spec).await;
+        let ready = space.until_ready("model").await;
+        says(&ready, "ModelResolved", "True", "Pinned", &[]).unwrap();
         space.answers("model", 1, RELU).await;
     })
     .await;

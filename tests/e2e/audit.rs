@@ -1,9 +1,11 @@
 //! After everything else has run: what the operator was granted and what it did with it, from the API server's audit
-//! log. `AUDIT_LOG` names the log; without it (a cluster that is not ours) there is nothing to read.
+//! log. On a cluster that is not ours there is none to read.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Command;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client};
@@ -52,9 +54,17 @@ struct Status {
 /// Group, resource with its subresource, verb.
 type Right = (String, String, String);
 
+/// Where the log is: the tool that has started the cluster knows.
+fn log() -> Option<PathBuf> {
+    let (tool, name) = (std::env::var_os("CLUSTER")?, std::env::var_os("NAME")?);
+    let output = Command::new(tool).arg("status").arg(name).output().expect("cluster status");
+    let facts = String::from_utf8_lossy(&output.stdout).into_owned();
+    facts.lines().find_map(|fact| fact.strip_prefix("audit-log ")).map(PathBuf::from)
+}
+
 fn events() -> Option<Vec<Event>> {
-    let Some(path) = std::env::var_os("AUDIT_LOG") else {
-        eprintln!("AUDIT_LOG is not set: nothing to read");
+    let Some(path) = log() else {
+        eprintln!("CLUSTER and NAME name no cluster with an audit log: nothing to read");
         return None;
     };
     let file = BufReader::new(File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));

@@ -116,7 +116,9 @@ async fn a_foreign_object_of_a_childs_name_is_never_touched() {
 
         let pod = json!({
             "restartPolicy": "Never",
-            "containers": [{ "name": "c", "image": "none" }],
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{ "name": "c", "image": "none", "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } } }],
         });
         let meta = |name: &str| json!({ "name": name });
         let template = json!({ "metadata": { "labels": { "app": "other" } }, "spec": pod });

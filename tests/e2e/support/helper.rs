@@ -63,28 +63,12 @@ impl Helper {
     /// Whoever comes first starts it.
     pub async fn start(client: &Client) {
         super::space::create_namespace(client, SHARED).await;
-        let meta = json!({ "name": "helper", "namespace": SHARED, "labels": { "app": "helper" } });
-        let security = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": meta,
-            "spec": {
-                "automountServiceAccountToken": false,
-                "terminationGracePeriodSeconds": 0,
-                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
-                "containers": [{
-                    "name": "helper", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
-                    "securityContext": security,
-                    "resources": { "requests": { "cpu": "10m" } },
-                    "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 },
-                }],
-            },
-        });
         let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": meta,
+            "metadata": { "name": "helper" },
             "spec": { "selector": { "app": "helper" }, "ports": [{ "name": "http", "port": 8080 }] },
         });
         let pods: Api<Pod> = Api::namespaced(client.clone(), SHARED);
-        super::space::create(&pods, &pod).await;
+        super::space::create(&pods, &Self::pod("helper", None)).await;
         super::space::create(&Api::<Service>::namespaced(client.clone(), SHARED), &service).await;
         wait("helper pod", async || {
             let pod = pods.get("helper").await.map_err(|e| e.to_string())?;
@@ -93,6 +77,29 @@ impl Helper {
             ready.then_some(()).ok_or_else(|| format!("{conditions:?}"))
         })
         .await;
+    }
+
+    /// With a certificate from a Secret it speaks TLS, too.
+    pub fn pod(name: &str, tls: Option<&str>) -> Value {
+        let mut pod = json!({
+            "metadata": { "name": name, "labels": { "app": name } },
+            "spec": {
+                "automountServiceAccountToken": false,
+                "terminationGracePeriodSeconds": 0,
+                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [{
+                    "name": "helper", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+                    "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                    "resources": { "requests": { "cpu": "10m" } },
+                    "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 },
+                }],
+            },
+        });
+        if let Some(secret) = tls {
+            pod["spec"]["volumes"] = json!([{ "name": "tls", "secret": { "secretName": secret } }]);
+            pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "tls", "mountPath": "/tls" }]);
+        }
+        pod
     }
 
     /// Where a file of a test is for pods.
