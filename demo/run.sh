@@ -27,9 +27,9 @@ finish() {
     stop_forward
     if [ $code -ne 0 ]; then
         printf '\n%sThe demo failed.%s\n' "$bold" "$plain"
-        [ ! -s "$jobs_log" ] || tail -n 20 "$jobs_log"
-        kubectl -n demo get mdep,pods -o wide 2>/dev/null || true
-        kubectl -n demo describe mdep 2>/dev/null | sed -n '/^Status:/,$p' | tail -n 40 || true
+        kubectl -n demo get mdep,pods 2> /dev/null || true
+        kubectl -n demo get mdep magika -o 'jsonpath={range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}' \
+            2> /dev/null || true
     fi
     rm -rf "$work"
 }
@@ -51,7 +51,7 @@ put() {
 
 # await MANIFEST-COMMAND…: applies and watches until Ready; sets $seconds
 await() {
-    kubectl -n demo get mdep magika --watch > "$work/watch" 2>/dev/null &
+    kubectl -n demo get mdep --watch > "$work/watch" 2>/dev/null &
     local watcher=$!
     sleep 0.3
     local from=${EPOCHREALTIME/./}
@@ -60,9 +60,9 @@ await() {
     kubectl -n demo wait --for=condition=Ready mdep/magika --timeout=3m > /dev/null || { kill $watcher; return 1; }
     seconds=$(elapsed "$from")
     sleep 0.3
-    kill $watcher
+    kill $watcher 2> /dev/null || true
     wait $watcher 2>/dev/null || true
-    show kubectl -n demo get mdep magika --watch
+    show kubectl -n demo get mdep --watch
     cat "$work/watch"
 }
 
@@ -111,7 +111,7 @@ else
         --from-literal=AWS_ACCESS_KEY_ID=demo --from-literal=AWS_SECRET_ACCESS_KEY="$(head -c 18 /dev/urandom | base64)"
     kubectl -n s3 rollout status deployment/versitygw --timeout=2m
 fi
-wait $helm_job
+wait $helm_job || { cat "$jobs_log"; exit 1; }
 run kubectl -n modelwright-system get pods
 
 title "3. A model in an S3 store in the cluster"

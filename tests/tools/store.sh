@@ -33,7 +33,7 @@ open_store() {
 
 # s3 PATH [curl flags]
 s3() {
-    curl --silent --show-error --fail --aws-sigv4 aws:amz:us-east-1:s3 \
+    curl --silent --show-error --fail --aws-sigv4 aws:amz:us-east-1:s3 --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' \
         --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" "$url/$1" "${@:2}"
 }
 
