@@ -56,9 +56,8 @@ still_serves "helm rollback"
 
 step "uninstall: the definition and the models stay, and serve"
 helm uninstall "${release[@]}" --wait --timeout 2m > /dev/null
-[ -z "$(kubectl -n modelwright-system get deployments,pods,roles -o name)" ] || fail "helm uninstall left something"
-[ -z "$(kubectl get clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=modelwright -o name)" ] ||
-    fail "helm uninstall left cluster roles"
+await 30 sh -c '[ -z "$(kubectl -n modelwright-system get deployments,pods,roles,pdb -o name)" ]'
+await 10 sh -c '[ -z "$(kubectl get clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=modelwright -o name)" ]'
 kubectl get crd modeldeployments.modelwright.dev > /dev/null
 [ "$(mdep '{.status.stableRevision}')" = magika-r1 ] || fail "the ModelDeployment is gone"
 still_serves "helm uninstall"
