@@ -17,7 +17,7 @@ checked=(README.md Cargo.toml src/lib.rs tests/cluster/main.go)
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 begin=${EPOCHREALTIME/./}
 elapsed() { awk -v us=$((${EPOCHREALTIME/./} - $1)) 'BEGIN { printf "%.1f", us / 1e6 }'; }
-title() { printf '\n%s%s%s %s(%s s)%s\n' "$bold" "$*" "$plain" "$dim" "$(elapsed "$begin")" "$plain"; }
+title() { printf '\n%s%s%s  %s%s s%s\n' "$bold" "$*" "$plain" "$dim" "$(elapsed "$begin")" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; }
 run() { show "$@"; "$@"; }
@@ -49,21 +49,21 @@ put() {
     note "s3://models/$1  $(awk -v b="$(stat -c %s "$2")" 'BEGIN { printf "%.1f MB", b / 1e6 }')"
 }
 
-# await MANIFEST-COMMAND…: applies and watches until Ready; sets $seconds
-await() {
-    kubectl -n demo get mdep --watch > "$work/watch" 2>/dev/null &
-    local watcher=$!
-    sleep 0.3
-    local from=${EPOCHREALTIME/./}
+# until_ready COMMAND…: runs it and watches until Ready; sets $seconds
+until_ready() {
+    show "kubectl -n demo get mdep --watch &"
+    kubectl -n demo get mdep --watch &
+    local watcher=$! from
+    sleep 0.5 # its first lines
+    show "$*"
+    from=${EPOCHREALTIME/./}
     "$@"
     show kubectl -n demo wait --for=condition=Ready mdep/magika --timeout=3m
     kubectl -n demo wait --for=condition=Ready mdep/magika --timeout=3m > /dev/null || { kill $watcher; return 1; }
     seconds=$(elapsed "$from")
-    sleep 0.3
+    sleep 0.5 # its last
     kill $watcher 2> /dev/null || true
-    wait $watcher 2>/dev/null || true
-    show kubectl -n demo get mdep --watch
-    cat "$work/watch"
+    wait $watcher 2> /dev/null || true
 }
 
 title "1. A cluster"
@@ -126,33 +126,36 @@ kubectl -n demo wait --for=delete pod -l modelwright.dev/deployment=magika --tim
 
 title "4. Ten lines"
 cat examples/s3.yaml
-await run kubectl -n demo apply -f examples/s3.yaml
+until_ready kubectl -n demo apply -f examples/s3.yaml
 first=$seconds
+run kubectl -n demo get mdep
+run kubectl -n demo get replicasets,pods,services,poddisruptionbudgets
 
 title "5. Requests through the Service"
-run kubectl -n demo get svc magika
 ask
 echo
 note "The scores, beside the same model on ONNX Runtime in a process of its own:"
 wait $venv_job || { cat "$jobs_log"; exit 1; }
 python demo/check.py "$url" "$model" "${checked[@]}"
 
-title "6. A second version: the same model with 8-bit weights"
+title "6. A second version: the same model with 8-bit weights, a quarter of the size"
 mkdir "$work/quantised"
 cp "$model/config.min.json" "$work/quantised"
 python demo/quantise.py "$model/model.onnx" "$work/quantised/model.onnx"
 open_store
 put magika/2/model.onnx "$work/quantised/model.onnx"
-show "sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -"
-second() { sed s,magika/1,magika/2, examples/s3.yaml | kubectl -n demo apply -f -; }
-await second
+sed s,magika/1,magika/2, examples/s3.yaml > "$work/s3-second.yaml"
+show "sed s,magika/1,magika/2, examples/s3.yaml > s3-second.yaml"
+cd "$work" # so that the command reads as one would type it
+until_ready kubectl -n demo apply -f s3-second.yaml
+cd - > /dev/null
 next=$seconds
 ask
 echo
 python demo/check.py "$url" "$work/quantised" "${checked[@]}"
 
 title "7. And back: the old spec"
-await run kubectl -n demo apply -f examples/s3.yaml
+until_ready kubectl -n demo apply -f examples/s3.yaml
 back=$seconds
 note "No third revision: $(field '{.status.stableRevision}') was kept, and serves again."
 run kubectl -n demo get controllerrevisions -l modelwright.dev/deployment=magika
@@ -162,15 +165,17 @@ phases() { kubectl -n demo get mdep magika -o json | python3 demo/phases.py "$1"
 phases magika-r1 "$first"
 printf '%-28s %5s s\n' "second version, until Ready" "$next" "rollback, until Ready" "$back" "the whole demo" "$(elapsed "$begin")"
 
-title "Look around"
-[ -z "$own" ] || printf '  eval "$(make -s cluster-env)"\n'
+printf '\n%sLook around%s\n' "$bold" "$plain"
+named=
+[ "$name" = modelwright ] || named=" NAME=$name"
+[ -z "$own" ] || printf '  eval "$(make -s cluster-env%s)"\n' "$named"
 cat <<EOF
   kubectl -n demo get mdep -o wide
   kubectl -n demo describe mdep magika
   kubectl -n modelwright-system logs deployment/modelwright
 EOF
 if [ -n "$own" ]; then
-    printf '\nRemove everything: make cluster-down\n'
+    printf '\nRemove everything: make cluster-down%s\n' "$named"
 else
     printf '\nRemove everything: kubectl delete namespace demo s3; helm -n modelwright-system uninstall modelwright\n'
 fi
