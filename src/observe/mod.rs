@@ -1,5 +1,6 @@
 //! What the API server and the pods say of one ModelDeployment, read once and owned by the reconcile.
 
+pub mod objects;
 mod shelf;
 mod views;
 
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use crate::api::ModelDeployment;
 use crate::formats::PodState;
 
+pub use objects::Terminated;
 pub use shelf::{Family, Key, Shelf, Shelves, View};
 pub use views::*;
 

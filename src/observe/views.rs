@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::objects::{
+    ContainerStatus, ControllerRevision, Job, Pod, PodDisruptionBudget, ReplicaSet, Service, Terminated,
+};
 use super::shelf::{Key, View};
 use crate::api::{annotations, labels};
 use crate::plan::RevisionData;
@@ -61,11 +60,11 @@ pub struct RevisionView {
 
 impl RevisionView {
     pub fn of(object: ControllerRevision) -> Option<Self> {
-        let data = object.data.and_then(|data| serde_json::from_value(data.0).ok());
+        let data = object.data.and_then(|data| serde_json::from_value(data).ok());
         let verb = object.metadata.annotations.as_ref().and_then(|a| a.get(annotations::RESOLVE_AT));
         Some(Self {
             meta: Meta::of(&object.metadata)?,
-            number: object.revision.try_into().ok()?,
+            number: object.revision?.try_into().ok()?,
             data,
             resolve_at: verb.cloned(),
         })
@@ -93,17 +92,16 @@ impl ReplicaSetView {
         let failure = status
             .conditions
             .into_iter()
-            .flatten()
             .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")
-            .and_then(|c| c.message);
+            .map(|c| c.message);
         Some(Self {
             meta: Meta::of(&object.metadata)?,
             number: set_of(&object.metadata.labels)?,
             replicas: object.spec.and_then(|s| s.replicas).unwrap_or(1),
             observed: status.observed_generation >= object.metadata.generation,
             live: status.replicas,
-            ready: status.ready_replicas.unwrap_or(0),
-            available: status.available_replicas.unwrap_or(0),
+            ready: status.ready_replicas,
+            available: status.available_replicas,
             failure,
         })
     }
@@ -150,8 +148,7 @@ impl JobView {
         let status = object.status.unwrap_or_default();
         let finished = status
             .conditions
-            .into_iter()
-            .flatten()
+            .iter()
             .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
         Some(Self { meta: Meta::of(&object.metadata)?, finished })
     }
@@ -190,15 +187,8 @@ pub struct ContainerView {
     /// Reason and message.
     pub waiting: Option<(String, String)>,
     /// How it last ended.
-    pub terminated: Option<Termination>,
+    pub terminated: Option<Terminated>,
     pub restarts: i32,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Termination {
-    pub reason: String,
-    pub exit_code: i32,
-    pub message: String,
 }
 
 impl PodView {
@@ -206,15 +196,13 @@ impl PodView {
         let meta = Meta::of(&object.metadata)?;
         let number = set_of(&object.metadata.labels);
         let status = object.status.unwrap_or_default();
-        let phase = match status.phase.as_deref() {
-            Some("Running") => PodPhase::Running,
-            Some("Succeeded") => PodPhase::Succeeded,
-            Some("Failed") => PodPhase::Failed,
+        let phase = match status.phase.as_str() {
+            "Running" => PodPhase::Running,
+            "Succeeded" => PodPhase::Succeeded,
+            "Failed" => PodPhase::Failed,
             _ => PodPhase::Pending,
         };
-        let failure = (phase == PodPhase::Failed).then(|| {
-            format!("{}: {}", status.reason.unwrap_or_default(), status.message.unwrap_or_default())
-        });
+        let failure = (phase == PodPhase::Failed).then(|| format!("{}: {}", status.reason, status.message));
         let mut view = Self {
             meta,
             number,
@@ -224,21 +212,21 @@ impl PodView {
             scheduled_at: None,
             ready: false,
             ip: status.pod_ip,
-            containers: status.container_statuses.into_iter().flatten().map(ContainerView::of).collect(),
+            containers: status.container_statuses.into_iter().map(ContainerView::of).collect(),
             devices: BTreeMap::new(),
         };
-        for condition in status.conditions.into_iter().flatten() {
+        for condition in status.conditions {
             match (condition.type_.as_str(), condition.status.as_str()) {
                 ("PodScheduled", "True") => view.scheduled_at = condition.last_transition_time.map(|t| t.0),
-                ("PodScheduled", _) if condition.reason.as_deref() == Some("Unschedulable") => {
-                    view.unschedulable = Some(condition.message.unwrap_or_default());
+                ("PodScheduled", _) if condition.reason == "Unschedulable" => {
+                    view.unschedulable = Some(condition.message);
                 }
                 ("Ready", "True") => view.ready = true,
                 _ => {}
             }
         }
-        let limits = object.spec.into_iter().flat_map(|s| s.containers).filter_map(|c| c.resources?.limits);
-        for (name, quantity) in limits.flatten().filter(|(name, _)| name.contains('/')) {
+        let limits = object.spec.into_iter().flat_map(|s| s.containers).flat_map(|c| c.resources.limits);
+        for (name, quantity) in limits.filter(|(name, _)| name.contains('/')) {
             *view.devices.entry(name).or_default() += quantity.0.parse().unwrap_or(0);
         }
         Some(view)
@@ -251,17 +239,13 @@ impl PodView {
 
 impl ContainerView {
     fn of(status: ContainerStatus) -> Self {
-        let state = status.state.unwrap_or_default();
-        let ended = state.terminated.or(status.last_state.and_then(|s| s.terminated));
+        let state = status.state;
+        let ended = state.terminated.or(status.last_state.terminated);
         Self {
             name: status.name,
             started_at: state.running.and_then(|r| r.started_at).map(|t| t.0),
-            waiting: state.waiting.map(|w| (w.reason.unwrap_or_default(), w.message.unwrap_or_default())),
-            terminated: ended.map(|t| Termination {
-                reason: t.reason.unwrap_or_default(),
-                exit_code: t.exit_code,
-                message: t.message.unwrap_or_default(),
-            }),
+            waiting: state.waiting.map(|w| (w.reason, w.message)),
+            terminated: ended,
             restarts: status.restart_count,
         }
     }

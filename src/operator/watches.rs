@@ -5,10 +5,6 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
@@ -17,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Options, Trigger};
 use crate::api::labels;
+use crate::observe::objects::{ControllerRevision, Job, Pod, PodDisruptionBudget, ReplicaSet, Service};
 use crate::observe::{
     BudgetView, JobView, PodView, ReplicaSetView, RevisionView, ServiceView, Shelf, Shelves, View,
 };

@@ -3,7 +3,7 @@
 use super::report::Finding;
 use crate::api::Reason;
 use crate::formats::RevisionPhase;
-use crate::observe::{ContainerView, PodView, Snapshot, Termination};
+use crate::observe::{ContainerView, PodView, Snapshot, Terminated};
 
 /// A reason that came by name from another process.
 pub(super) struct Trouble(Finding);
@@ -114,7 +114,7 @@ fn out_of_memory(snapshot: &Snapshot, container: &ContainerView) -> String {
 }
 
 fn crash(container: &ContainerView) -> String {
-    let Termination { reason, exit_code, message } = match &container.terminated {
+    let Terminated { reason, exit_code, message } = match &container.terminated {
         Some(ended) => ended.clone(),
         None => {
             let (reason, message) = container.waiting.clone().unwrap_or_default();

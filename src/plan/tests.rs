@@ -7,7 +7,7 @@ use super::faults::{of_pod, of_refusal};
 use super::*;
 use crate::api::{ModelDeployment, Reason};
 use crate::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, Resolved, SourceRequest};
-use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, Settings, Termination};
+use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, Settings, Terminated};
 
 fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
     let deployment: ModelDeployment = serde_json::from_value(json!({
@@ -201,7 +201,7 @@ fn memory_is_blamed_before_the_crash_loop_that_it_causes() {
     let mut server = mk_container("server");
     server.waiting = Some(("CrashLoopBackOff".into(), "back-off".into()));
     server.terminated =
-        Some(Termination { reason: "OOMKilled".into(), exit_code: 137, message: String::new() });
+        Some(Terminated { reason: "OOMKilled".into(), exit_code: 137, message: String::new() });
     pod.containers.push(server);
     let fault = of_pod(&mk_snapshot(full_spec()), &pod, None).unwrap();
     assert_eq!(fault.reason, Reason::OutOfMemory);

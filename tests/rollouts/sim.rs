@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use modelwright::api::ModelDeployment;
 use modelwright::apply::Applied;
@@ -327,7 +326,7 @@ impl Sim {
                     drop(shelves.budgets.take(Event::Apply(BudgetView::of(parse(object)))))
                 }
                 "Job" => drop(shelves.jobs.take(Event::Apply(JobView::of(parse(object))))),
-                "Pod" => drop(shelves.pods.take(Event::Apply(PodView::of(parse::<Pod>(object))))),
+                "Pod" => drop(shelves.pods.take(Event::Apply(PodView::of(parse(object))))),
                 other => panic!("{other}"),
             }
         }
