@@ -46,7 +46,8 @@ impl StatusBudget {
         }
         let passed = bucket.filled.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
         bucket.tokens = (bucket.tokens + passed * PER_SECOND).min(BURST);
-        bucket.filled = Some(now);
+        // Passes end in another order than they start: going back would fill the same seconds twice.
+        bucket.filled = bucket.filled.max(Some(now));
         if bucket.tokens < 1.0 {
             return Some(now + LATER);
         }
