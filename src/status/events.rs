@@ -30,7 +30,7 @@ pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
     {
         let is_known = old.revisions.iter().any(|r| r.name == *to);
         let reason = if is_known { Reason::RolloutInProgress } else { Reason::RevisionCreated };
-        let message = format!("{to} is rolled out; {from} serves until it is ready");
+        let message = format!("rolling out {to}; {from} serves until it is ready");
         notes.push(Note { warning: false, reason: reason.as_str().into(), message });
     }
     let complete = |s| {
