@@ -33,4 +33,4 @@ cargo test --quiet --locked --features e2e --test chart --test e2e
 # It reads what the tests before made the operator do.
 cargo test --quiet --locked --features e2e --test e2e_audit
 # It takes the operator away, so it is the last.
-cargo test --quiet --locked --features e2e --test chart_e2e
+tests/chart_e2e.sh
