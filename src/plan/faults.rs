@@ -135,6 +135,7 @@ fn crash(container: &ContainerView) -> String {
 
 /// Of a message that is the end of a log; a panic's hint about backtraces is no last word.
 fn last_line(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note: "));
+    let mut lines =
+        message.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("note: "));
     lines.next_back().unwrap_or_default().chars().take(400).collect()
 }
