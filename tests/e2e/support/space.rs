@@ -34,7 +34,12 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Space)) {
     let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
     let name = format!("e2e-{name}-{}", std::process::id());
     create_namespace(&client, &name).await;
-    SHARED.get_or_init(async || Helper::start(&client).await).await;
+    SHARED
+        .get_or_init(async || {
+            load_images();
+            Helper::start(&client).await;
+        })
+        .await;
     let space = Space { helper: Helper::of(&client), client, name };
     let start = Instant::now();
     let result = AssertUnwindSafe(test(&space)).catch_unwind().await;
@@ -51,6 +56,19 @@ pub async fn in_namespace(name: &str, test: impl AsyncFnOnce(&Space)) {
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Into the cluster that `make` has started. Any other must be able to pull them.
+fn load_images() {
+    let (Some(tool), Some(name)) = (std::env::var_os("CLUSTER"), std::env::var_os("NAME")) else { return };
+    let status = Command::new(&tool).arg("status").arg(&name).output().expect("cluster status");
+    if !status.stdout.starts_with(b"process ") && !status.stdout.windows(9).any(|w| w == b"\nprocess ") {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/images.sh");
+    let version = env!("CARGO_PKG_VERSION");
+    let loaded = Command::new(script).arg(&tool).arg(&name).arg(version).status().expect("images.sh");
+    assert!(loaded.success(), "images.sh: {loaded}");
 }
 
 /// With the `restricted` Pod Security Standard; violations would show in the audit log too.
