@@ -59,6 +59,10 @@ fn log() -> Option<PathBuf> {
     let (tool, name) = (std::env::var_os("CLUSTER")?, std::env::var_os("NAME")?);
     let output = Command::new(tool).arg("status").arg(name).output().expect("cluster status");
     let facts = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ours = format!("kubeconfig {}", std::env::var("KUBECONFIG").ok()?);
+    if !facts.lines().any(|fact| fact == ours) {
+        return None;
+    }
     facts.lines().find_map(|fact| fact.strip_prefix("audit-log ")).map(PathBuf::from)
 }
 
