@@ -82,7 +82,7 @@ parts! {
         conditions: Vec<Condition>,
     }
     ServiceSpec { selector: Option<BTreeMap<String, String>> }
-    JobStatus { conditions: Vec<Condition> }
+    JobStatus { start_time: Option<Time>, conditions: Vec<Condition> }
     PodSpec { containers: Vec<Container> }
     Container { resources: Resources }
     Resources { limits: BTreeMap<String, Quantity> }

@@ -140,6 +140,8 @@ impl BudgetView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
     pub meta: Meta,
+    /// The Job controller has tried to create its pod.
+    pub started: bool,
     pub finished: bool,
 }
 
@@ -150,7 +152,7 @@ impl JobView {
             .conditions
             .iter()
             .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
-        Some(Self { meta: Meta::of(&object.metadata)?, finished })
+        Some(Self { meta: Meta::of(&object.metadata)?, started: status.start_time.is_some(), finished })
     }
 }
 

@@ -126,7 +126,7 @@ async fn control(client: Client, options: Options, context: Arc<Context>, trigge
         None => Api::all(client),
     };
     let (store, writer) = reflector::store();
-    let deployments = watcher(api, watcher::Config::default())
+    let deployments = watcher(api, watcher::Config::default().page_size(watches::PAGE))
         .default_backoff()
         .modify(|object| object.metadata.managed_fields = None)
         .reflect(writer)

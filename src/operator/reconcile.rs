@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_REFUSED: Duration = Duration::from_secs(15);
 /// Watches can miss; nothing is left alone for longer.
 const RESYNC: Duration = Duration::from_secs(600);
-/// After this the Job controller has said why a Job has no pod.
+/// So long after a Job's creation its controller, once it has begun, has said why there is no pod.
 const JOB_GRACE: SignedDuration = SignedDuration::from_secs(2);
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -101,7 +101,7 @@ async fn snapshot(deployment: Arc<ModelDeployment>, context: &Context, now: Time
 /// read of a reconcile, and only for a Job that has no pod.
 async fn job_failure(context: &Context, namespace: &str, family: &Family, now: Timestamp) -> Option<String> {
     let podless = |uid: &String| !family.pods.iter().any(|pod| pod.meta.owner_uid.as_ref() == Some(uid));
-    let job = family.jobs.iter().find(|job| !job.finished && podless(&job.meta.uid))?;
+    let job = family.jobs.iter().find(|job| job.started && !job.finished && podless(&job.meta.uid))?;
     if now < job.meta.created + JOB_GRACE {
         return None;
     }

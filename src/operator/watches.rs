@@ -18,6 +18,9 @@ use crate::observe::{
     BudgetView, JobView, PodView, ReplicaSetView, RevisionView, ServiceView, Shelf, Shelves, View,
 };
 
+/// Of the first list: a page is held whole while it is read, and what it took stays with the allocator.
+pub(super) const PAGE: u32 = 100;
+
 pub(super) fn start(
     client: &Client,
     options: &Options,
@@ -53,7 +56,8 @@ fn fill<K, V>(
         None => Api::all(client.clone()),
     };
     let (shelves, trigger) = (shelves.clone(), trigger.clone());
-    let events = watch(api, watcher::Config::default().labels(labels::DEPLOYMENT)).default_backoff();
+    let config = watcher::Config::default().labels(labels::DEPLOYMENT).page_size(PAGE);
+    let events = watch(api, config).default_backoff();
     tokio::spawn(events.for_each(move |event| {
         let touched = match event {
             Ok(event) => shelf(&shelves).take(viewed(event, view)),
