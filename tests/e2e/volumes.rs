@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::support::{RELU, Space, in_namespace, relu, says, wait, weights, with_weights_in};
 
+/// On the node; a test removes its part.
+const FOLDER: &str = "/tmp/modelwright-e2e";
+
 /// Fills a folder of the node, as the owner of a volume would; that takes a pod that Pod Security would refuse.
 async fn fill(space: &Space, files: &[String]) {
     let namespaces: Api<Namespace> = Api::all(space.client.clone());
@@ -17,8 +20,8 @@ async fn fill(space: &Space, files: &[String]) {
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         other => drop(other.expect("a namespace")),
     }
-    let arguments: Vec<&str> =
-        ["fill", "/volume"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    let path = format!("/volume/{}", space.name);
+    let arguments: Vec<&str> = ["fill", &path].into_iter().chain(files.iter().map(String::as_str)).collect();
     let pod: Pod = serde_json::from_value(json!({
         "metadata": { "generateName": format!("{}-", space.name) },
         "spec": {
@@ -29,7 +32,7 @@ async fn fill(space: &Space, files: &[String]) {
                 "args": arguments, "securityContext": { "runAsUser": 0 },
                 "volumeMounts": [{ "name": "volume", "mountPath": "/volume" }],
             }],
-            "volumes": [{ "name": "volume", "hostPath": { "path": folder(space), "type": "DirectoryOrCreate" } }],
+            "volumes": [{ "name": "volume", "hostPath": { "path": FOLDER, "type": "DirectoryOrCreate" } }],
         },
     }))
     .unwrap();
@@ -41,10 +44,6 @@ async fn fill(space: &Space, files: &[String]) {
     })
     .await;
     pods.delete(&name, &DeleteParams::default()).await.expect("a delete");
-}
-
-fn folder(space: &Space) -> String {
-    format!("/var/lib/modelwright-e2e/{}", space.name)
 }
 
 fn file(path: &str, bytes: &[u8]) -> String {
@@ -74,7 +73,7 @@ async fn a_claim_is_read_and_no_link_in_it_is_followed() {
             "spec": {
                 "capacity": size, "accessModes": ["ReadOnlyMany"], "storageClassName": "none",
                 "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": { "path": folder(space) },
+                "hostPath": { "path": format!("{FOLDER}/{}", space.name) },
                 "claimRef": { "namespace": space.name, "name": "models" },
             },
         });

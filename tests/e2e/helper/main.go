@@ -39,17 +39,11 @@ func main() {
 	log.Fatal(http.ListenAndServe(":8080", mux))
 }
 
-// fill puts files into a folder that was empty or goes: PATH=BASE64 or
-// PATH->TARGET, a symbolic link. Nothing at all empties it.
+// fill makes a folder that has these files and no others: PATH=BASE64 or
+// PATH->TARGET, a symbolic link. Without files it removes the folder.
 func fill(folder string, files []string) error {
-	old, err := os.ReadDir(folder)
-	if err != nil {
+	if err := os.RemoveAll(folder); err != nil {
 		return err
-	}
-	for _, entry := range old {
-		if err := os.RemoveAll(filepath.Join(folder, entry.Name())); err != nil {
-			return err
-		}
 	}
 	for _, file := range files {
 		name, target, isLink := strings.Cut(file, "->")
