@@ -90,6 +90,7 @@ else
     note "  modelwright.dev/versitygw:1.8.0            (the S3 store: tests/cluster/manifests/s3.yaml)"
     own=
 fi
+! kill -0 $images_job 2> /dev/null || note "building the images: minutes the first time, seconds afterwards"
 wait $images_job || { cat "$work/images"; exit 1; }
 cat "$work/images"
 run kubectl get nodes
