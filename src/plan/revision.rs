@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube_quantity::ParsedQuantity;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::api::{ModelDeploymentSpec, ModelSpec, PodOptions, ResourcesSpec, RuntimeSpec, annotations};
@@ -38,8 +38,37 @@ pub struct RevisionData {
     pub resolved: Resolved,
     pub image: String,
     pub runtime_version: String,
-    /// The rendered pod template. Never rendered again: an upgrade of the operator restarts no pod.
-    pub template: Value,
+    /// Never rendered again: an upgrade of the operator restarts no pod.
+    pub template: PodTemplate,
+}
+
+/// A rendered pod template. Kept as text: as a tree it takes several times the room, and there is one a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTemplate(String);
+
+impl From<&Value> for PodTemplate {
+    fn from(template: &Value) -> Self {
+        Self(template.to_string())
+    }
+}
+
+impl PodTemplate {
+    pub fn to_value(&self) -> Value {
+        // It was made from a value.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for PodTemplate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodTemplate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self::from(&value))
+    }
 }
 
 /// What a spec means, given the revisions there are.

@@ -77,7 +77,7 @@ pub(super) fn replica_set(
         "spec": {
             "replicas": replicas,
             "selector": { "matchLabels": selector(snapshot, revision.number) },
-            "template": data.template,
+            "template": data.template.to_value(),
         },
     }))
 }

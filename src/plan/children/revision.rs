@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::revision::{RevisionData, RevisionSpec, resolve_at};
+use super::super::revision::{PodTemplate, RevisionData, RevisionSpec, resolve_at};
 use super::super::write::{Kind, Write};
 use super::{metadata, revision_name, template};
 use crate::api::annotations;
@@ -13,7 +13,7 @@ use crate::observe::{Meta, RevisionView, Snapshot};
 pub(in crate::plan) fn revision_data(snapshot: &Snapshot, number: u64, resolved: Resolved) -> RevisionData {
     let spec = RevisionSpec::of(&snapshot.deployment.spec);
     let (image, runtime_version) = template::image_for(&snapshot.settings, &spec);
-    let template = template::pod_template(snapshot, number, &spec, &resolved, &image);
+    let template = PodTemplate::from(&template::pod_template(snapshot, number, &spec, &resolved, &image));
     RevisionData { format_version: FORMAT_VERSION, spec, resolved, image, runtime_version, template }
 }
 
