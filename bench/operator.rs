@@ -42,9 +42,23 @@ async fn main() {
     let after = bench.reference("bench-reference-2", n - n / 2).await;
     let reference = before + after;
     figure("operator.all_ready_s", n, ready, "s", None, "first create to the last Ready=True, 4 writers");
-    figure("operator.reference_ready_s", n, reference, "s", None, "as many Deployments of one replica, half before, half after");
+    figure(
+        "operator.reference_ready_s",
+        n,
+        reference,
+        "s",
+        None,
+        "as many Deployments of one replica, half before, half after",
+    );
     let ratio = ready / reference;
-    figure("operator.all_ready_vs_deployment", n, ratio, "ratio", Some(4.0), "all_ready_s ÷ reference_ready_s");
+    figure(
+        "operator.all_ready_vs_deployment",
+        n,
+        ratio,
+        "ratio",
+        Some(4.0),
+        "all_ready_s ÷ reference_ready_s",
+    );
     bench.rest(rest).await;
     bench.restart(operator).await;
 }
@@ -92,7 +106,8 @@ impl Bench {
         self.audit.skip();
         let cpu = cpu_seconds(operator.pid());
         let api = self.cluster.deployments("bench");
-        let seconds = create_all(&api, self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready).await;
+        let seconds =
+            create_all(&api, self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready).await;
         say(&format!("all ready after {seconds:.1} s; waiting for the last request"));
         let requests = self.until_quiet().await;
         assert!(operator.ended().is_none(), "the operator ended");
@@ -108,11 +123,30 @@ impl Bench {
         let above = writes.len() as f64 / n - CHILDREN;
         let conflicts = requests.iter().filter(|r| r.code() == 409).count() as f64;
         let all = "audit log, without leases and watches";
-        plain("operator.writes_per_object", above, "writes", Some(3.0), &format!("{} writes, events included, ÷ {n} − 5 children; {all}", writes.len()));
+        plain(
+            "operator.writes_per_object",
+            above,
+            "writes",
+            Some(3.0),
+            &format!("{} writes, events included, ÷ {n} − 5 children; {all}", writes.len()),
+        );
         plain("operator.reads_per_object", reads.len() as f64 / n, "reads", Some(0.0), all);
         plain("operator.conflicts", conflicts, "requests", Some(0.0), "answers with code 409");
-        plain("operator.cpu_ms_per_object", 1000.0 * cpu / n, "ms", Some(10.0), "/proc/<pid>/stat from the first create to the last request");
-        figure("operator.rss_mb", self.n, rss_mb(operator.pid()), "MB", Some(50.0), "VmRSS after the last request");
+        plain(
+            "operator.cpu_ms_per_object",
+            1000.0 * cpu / n,
+            "ms",
+            Some(10.0),
+            "/proc/<pid>/stat from the first create to the last request",
+        );
+        figure(
+            "operator.rss_mb",
+            self.n,
+            rss_mb(operator.pid()),
+            "MB",
+            Some(50.0),
+            "VmRSS after the last request",
+        );
         seconds
     }
 
@@ -157,8 +191,21 @@ impl Bench {
         let how = "SIGKILL and start; from the lease acquired until every object has been reconciled and the counter of \
                    reconciles has stood still for 3 s (until its last move)";
         plain("operator.restart_settled_s", (settled - leading).as_secs_f64(), "s", Some(2.0), how);
-        plain("operator.restart_writes", writes.len() as f64, "writes", Some(0.0), "until 10 s without a write");
-        figure("operator.restart_rss_mb", self.n, rss_mb(operator.pid()), "MB", Some(50.0), "VmRSS of the new process");
+        plain(
+            "operator.restart_writes",
+            writes.len() as f64,
+            "writes",
+            Some(0.0),
+            "until 10 s without a write",
+        );
+        figure(
+            "operator.restart_rss_mb",
+            self.n,
+            rss_mb(operator.pid()),
+            "MB",
+            Some(50.0),
+            "VmRSS of the new process",
+        );
         operator.terminate().await;
     }
 
@@ -173,7 +220,8 @@ impl Bench {
             if metrics.get("modelwright_operator_leader") == Some(&1.0) {
                 leading.get_or_insert(now);
             }
-            let passes = metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_reconciles_total"));
+            let passes =
+                metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_reconciles_total"));
             let count: f64 = passes.map(|(_, value)| value).sum();
             if count != last {
                 (last, moved) = (count, now);
@@ -191,7 +239,13 @@ impl Bench {
 /// Creates `n` objects as fast as the writers can. Seconds from the first create until the last is `done`.
 async fn create_all<K>(api: &Api<K>, n: usize, make: impl Fn(usize) -> K, done: impl Fn(&K) -> bool) -> f64
 where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::Serialize + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + serde::Serialize
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
 {
     let start = Instant::now();
     let params = PostParams::default();
@@ -204,7 +258,8 @@ where
         .buffer_unordered(WRITERS)
         .try_collect::<()>();
     let watched = async {
-        let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let mut events =
+            watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
         let mut ready = HashSet::new();
         while let Some(event) = events.next().await {
             match event {
@@ -273,7 +328,10 @@ fn plain(name: &str, value: f64, unit: &str, at_most: Option<f64>, how: &str) {
     let value = (value * 1000.0).round() / 1000.0;
     let goal = at_most.map(|most| format!("<={most}"));
     let ok = at_most.is_none_or(|most| value <= most);
-    println!("{}", json!({ "figure": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "how": how }));
+    println!(
+        "{}",
+        json!({ "figure": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "how": how })
+    );
 }
 
 fn say(text: &str) {
@@ -281,5 +339,6 @@ fn say(text: &str) {
 }
 
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
 }

@@ -94,11 +94,13 @@ async fn a_crash_at_any_write_changes_nothing_in_the_end() {
         let same = plan.scenario == Scenario::Delete || wanted == found;
         let twice = found.into_iter().flatten().find(|(_, (created, deleted))| *created > deleted + 1);
         if !same || twice.is_some() {
-            failures.push(format!("{plan:?}: creates and deletes\n    wanted {wanted:?}\n    found  {found:?}"));
+            failures
+                .push(format!("{plan:?}: creates and deletes\n    wanted {wanted:?}\n    found  {found:?}"));
         }
     }
     let seconds = start.elapsed().as_secs();
-    let how = format!("seed {seed}, {} plans of which {crashed} reached their write, {seconds} s", plans.len());
+    let how =
+        format!("seed {seed}, {} plans of which {crashed} reached their write, {seconds} s", plans.len());
     figure("operator.crash_plans.run", crashed, ">=60", crashed >= 60, &how);
     figure("operator.crash_plans.failed", failures.len(), "<=0", failures.is_empty(), &how);
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
@@ -175,8 +177,14 @@ impl<'a> Run<'a> {
         let moves = matches!(scenario, Scenario::Change | Scenario::Rollback);
         let services: Api<Service> = cluster.api(namespace);
         let drain = moves.then(|| Abort(tokio::spawn(shorten_drain(services))));
-        let mut run =
-            Run { cluster, identity, scenario, namespace: namespace.into(), foreign: Vec::new(), _drain: drain };
+        let mut run = Run {
+            cluster,
+            identity,
+            scenario,
+            namespace: namespace.into(),
+            foreign: Vec::new(),
+            _drain: drain,
+        };
         run.place_foreign().await;
         run.foreign = run.look_at_foreign().await;
         if matches!(scenario, Scenario::Create | Scenario::Delete) {
@@ -201,8 +209,12 @@ impl<'a> Run<'a> {
     async fn act(&self) {
         match self.scenario {
             Scenario::Create | Scenario::Delete => self.create().await,
-            Scenario::Change => self.patch(json!({ "spec": { "model": { "uri": common::uri(NAME, 2) } } })).await,
-            Scenario::Rollback => self.patch(json!({ "spec": { "model": { "uri": common::uri(NAME, 1) } } })).await,
+            Scenario::Change => {
+                self.patch(json!({ "spec": { "model": { "uri": common::uri(NAME, 2) } } })).await
+            }
+            Scenario::Rollback => {
+                self.patch(json!({ "spec": { "model": { "uri": common::uri(NAME, 1) } } })).await
+            }
             Scenario::Scale => self.patch(json!({ "spec": { "replicas": 3 } })).await,
         }
     }
@@ -230,7 +242,8 @@ impl<'a> Run<'a> {
     }
 
     async fn converged(&self) -> Result<(), String> {
-        let deployment = self.cluster.deployments(&self.namespace).get(NAME).await.map_err(|e| e.to_string())?;
+        let deployment =
+            self.cluster.deployments(&self.namespace).get(NAME).await.map_err(|e| e.to_string())?;
         if !common::ready(&deployment) {
             return Err(format!("{}: {:?}", self.namespace, common::condition(&deployment, "Ready")));
         }
@@ -250,7 +263,8 @@ impl<'a> Run<'a> {
 
     async fn until_gone(&self) {
         common::wait("end of all that was owned", async || {
-            let left: Vec<String> = self.state().await.into_keys().filter(|key| !key.contains("foreign")).collect();
+            let left: Vec<String> =
+                self.state().await.into_keys().filter(|key| !key.contains("foreign")).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{}: {left:?}", self.namespace)) }
         })
         .await;
@@ -299,8 +313,14 @@ impl<'a> Run<'a> {
             },
         });
         self.post::<ReplicaSet>(set).await;
-        self.post::<ControllerRevision>(json!({ "metadata": metadata("foreign-r1"), "revision": 1, "data": {} })).await;
-        self.post::<Service>(json!({ "metadata": metadata("foreign"), "spec": { "ports": [{ "port": 80 }] } })).await;
+        self.post::<ControllerRevision>(
+            json!({ "metadata": metadata("foreign-r1"), "revision": 1, "data": {} }),
+        )
+        .await;
+        self.post::<Service>(
+            json!({ "metadata": metadata("foreign"), "spec": { "ports": [{ "port": 80 }] } }),
+        )
+        .await;
         self.post::<ConfigMap>(json!({ "metadata": metadata("foreign"), "data": { "key": "value" } })).await;
         common::wait("observed foreign ReplicaSet", async || {
             let api: Api<ReplicaSet> = self.cluster.api(&self.namespace);
@@ -324,9 +344,12 @@ impl<'a> Run<'a> {
 
     /// Name and version of each: any write to it would show.
     async fn look_at_foreign(&self) -> Vec<String> {
-        let seen = |meta: &kube::api::ObjectMeta| format!("{:?} {:?} {:?}", meta.name, meta.uid, meta.resource_version);
+        let seen = |meta: &kube::api::ObjectMeta| {
+            format!("{:?} {:?} {:?}", meta.name, meta.uid, meta.resource_version)
+        };
         let set = self.cluster.api::<ReplicaSet>(&self.namespace).get("foreign-set").await.expect("foreign");
-        let revision = self.cluster.api::<ControllerRevision>(&self.namespace).get("foreign-r1").await.expect("foreign");
+        let revision =
+            self.cluster.api::<ControllerRevision>(&self.namespace).get("foreign-r1").await.expect("foreign");
         let service = self.cluster.api::<Service>(&self.namespace).get("foreign").await.expect("foreign");
         let map = self.cluster.api::<ConfigMap>(&self.namespace).get("foreign").await.expect("foreign");
         vec![seen(&set.metadata), seen(&revision.metadata), seen(&service.metadata), seen(&map.metadata)]
@@ -358,7 +381,11 @@ async fn shorten_drain(services: Api<Service>) {
 
 async fn writes(operator: &Operator) -> f64 {
     let metrics = operator.metrics().await.unwrap_or_default();
-    metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_writes_total")).map(|(_, value)| value).sum()
+    metrics
+        .iter()
+        .filter(|(name, _)| name.starts_with("modelwright_operator_writes_total"))
+        .map(|(_, value)| value)
+        .sum()
 }
 
 /// Once it has stood still: a last status may follow the Ready one.
@@ -383,10 +410,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn counts(requests: Vec<common::Request>) -> BTreeMap<String, Counts> {
     let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
     for request in requests.iter().filter(|r| r.code() < 300 && r.resource() != "events") {
-        let count = counts
-            .entry(request.namespace().into())
-            .or_default()
-            .entry(format!("{}/{}", request.resource(), request.name()));
+        let count = counts.entry(request.namespace().into()).or_default().entry(format!(
+            "{}/{}",
+            request.resource(),
+            request.name()
+        ));
         match request.verb.as_str() {
             "create" => count.or_default().0 += 1,
             "delete" => count.or_default().1 += 1,
@@ -405,11 +433,15 @@ fn namespace(plan: &Plan) -> String {
 }
 
 fn figure(name: &str, value: usize, goal: &str, ok: bool, how: &str) {
-    println!("{}", json!({ "figure": name, "value": value, "unit": "plans", "goal": goal, "ok": ok, "how": how }));
+    println!(
+        "{}",
+        json!({ "figure": name, "value": value, "unit": "plans", "goal": goal, "ok": ok, "how": how })
+    );
 }
 
 fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
 }
 
 /// Fisher and Yates with a linear congruence: the same order for the same seed, everywhere.

@@ -15,6 +15,7 @@ fn no_default_and_no_shipped_feature_brings_faults_in() {
     let manifest = include_str!("../Cargo.toml");
     let features = manifest.split_once("[features]").expect("features").1;
     let features = features.split_once("\n[").expect("an end").0;
-    let brings = |line: &&str| !line.starts_with('#') && !line.starts_with("faults =") && line.contains("\"faults\"");
+    let brings =
+        |line: &&str| !line.starts_with('#') && !line.starts_with("faults =") && line.contains("\"faults\"");
     assert_eq!(features.lines().find(brings), None);
 }

@@ -5,8 +5,8 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::Cluster;
 use axum::http;
+use common::Cluster;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams, Request};
 use kube::discovery::ApiResource;
 use kube::{Api, Resource};
@@ -198,7 +198,9 @@ async fn a_bad_field_is_refused_with_a_message_that_names_it() {
         let shown: String = value.to_string().chars().take(60).collect();
         match send(&api, &object).await {
             Ok(_) => wrong.push(format!("{path} = {shown} was accepted, wanted: {message}")),
-            Err(said) if !said.contains(message) => wrong.push(format!("{path} = {shown}: {said}\n  wanted: {message}")),
+            Err(said) if !said.contains(message) => {
+                wrong.push(format!("{path} = {shown}: {said}\n  wanted: {message}"))
+            }
             Err(_) => {}
         }
     }
@@ -210,7 +212,10 @@ async fn a_bad_name_is_refused_with_what_a_name_is() {
     let (_cluster, api) = open().await;
     for name in ["1model", "my.model", &"a".repeat(41)] {
         let said = send(&api, &object(name, plain())).await.expect_err(name);
-        assert!(said.contains("metadata.name must be a DNS-1035 label of at most 40 characters"), "{name}: {said}");
+        assert!(
+            said.contains("metadata.name must be a DNS-1035 label of at most 40 characters"),
+            "{name}: {said}"
+        );
     }
     send(&api, &object(&"a".repeat(40), plain())).await.expect("40 characters are allowed");
 }
@@ -225,24 +230,39 @@ async fn good_objects_are_accepted_as_they_are() {
         ("model.uri", json!("hf://owner/name@refs:pr-1/onnx/model.onnx")),
         ("model.uri", json!("s3://bucket/models..old/model.onnx")),
         ("model", json!({ "uri": "http://host/m.onnx", "insecureHTTP": true })),
-        ("model", json!({ "uri": "s3://b/m", "s3": { "endpoint": "https://minio:9000", "region": "eu-1" }, "secretRef": { "name": "store" }, "caBundleRef": { "name": "ca" } })),
+        (
+            "model",
+            json!({ "uri": "s3://b/m", "s3": { "endpoint": "https://minio:9000", "region": "eu-1" }, "secretRef": { "name": "store" }, "caBundleRef": { "name": "ca" } }),
+        ),
         ("model", json!({ "uri": "hf://o/n/m.onnx", "hf": { "endpoint": "https://mirror.example" } })),
         ("model.digest", json!(format!("sha256:{}", "0a".repeat(32)))),
         ("replicas", json!(0)),
         ("replicas", json!(1000)),
-        ("runtime", json!({ "version": "1.2.3-rc.1", "executionProviders": [{ "name": "CPU", "options": { "use_arena": "1" } }], "sessionOptions": { "intra_op_num_threads": "2" }, "startupTimeoutSeconds": 30 })),
-        ("resources", json!({ "requests": { "cpu": 2, "memory": "1.5Gi" }, "limits": { "cpu": "500m", "memory": "2e9", "nvidia.com/gpu": 1 } })),
-        ("pod", json!({ "labels": { "team": "vision" }, "annotations": { "note": "x" }, "nodeSelector": { "pool": "gpu" }, "tolerations": [{ "key": "gpu", "operator": "Exists", "effect": "NoSchedule" }], "runtimeClassName": "nvidia", "priorityClassName": "high", "imagePullSecrets": [{ "name": "registry" }] })),
+        (
+            "runtime",
+            json!({ "version": "1.2.3-rc.1", "executionProviders": [{ "name": "CPU", "options": { "use_arena": "1" } }], "sessionOptions": { "intra_op_num_threads": "2" }, "startupTimeoutSeconds": 30 }),
+        ),
+        (
+            "resources",
+            json!({ "requests": { "cpu": 2, "memory": "1.5Gi" }, "limits": { "cpu": "500m", "memory": "2e9", "nvidia.com/gpu": 1 } }),
+        ),
+        (
+            "pod",
+            json!({ "labels": { "team": "vision" }, "annotations": { "note": "x" }, "nodeSelector": { "pool": "gpu" }, "tolerations": [{ "key": "gpu", "operator": "Exists", "effect": "NoSchedule" }], "runtimeClassName": "nvidia", "priorityClassName": "high", "imagePullSecrets": [{ "name": "registry" }] }),
+        ),
         ("terminationGracePeriodSeconds", json!(10)),
         ("revisionHistoryLimit", json!(0)),
         ("progressDeadlineSeconds", json!(86400)),
     ];
     for (path, value) in goods {
         let spec = with(path, &value);
-        let answer = send(&api, &object("model", spec.clone())).await.unwrap_or_else(|e| panic!("{path} = {value}: {e}"));
+        let answer = send(&api, &object("model", spec.clone()))
+            .await
+            .unwrap_or_else(|e| panic!("{path} = {value}: {e}"));
         // Nothing is defaulted and nothing is pruned: what a pod sees is what the user wrote.
         assert_eq!(answer.data["spec"], spec);
-        serde_json::from_value::<ModelDeployment>(json!(answer)).expect("the operator reads what the schema accepts");
+        serde_json::from_value::<ModelDeployment>(json!(answer))
+            .expect("the operator reads what the schema accepts");
     }
     let gpu = json!({ "model": { "uri": "s3://b/m" }, "runtime": cuda(), "resources": { "limits": { "nvidia.com/gpu": "1" } } });
     send(&api, &object("model", gpu)).await.expect("a GPU with its provider");
@@ -252,7 +272,8 @@ async fn good_objects_are_accepted_as_they_are() {
 async fn an_unknown_field_is_refused_by_strict_validation_and_pruned_without() {
     let (cluster, api) = open().await;
     let typo = object("model", with("model.ur1", &json!("s3://b/m")));
-    let path = format!("{}?dryRun=All&fieldValidation=Strict", ModelDeployment::url_path(&(), Some(NAMESPACE)));
+    let path =
+        format!("{}?dryRun=All&fieldValidation=Strict", ModelDeployment::url_path(&(), Some(NAMESPACE)));
     let request = http::Request::post(path).header("content-type", "application/json");
     let request = request.body(serde_json::to_vec(&typo).expect("JSON")).expect("a request");
     let refused = cluster.client.request::<Value>(request).await.expect_err("strict").to_string();
@@ -273,7 +294,11 @@ async fn scale_reads_and_writes_replicas() {
     assert_eq!(scale.metadata.uid, created.metadata.uid);
     assert_eq!(scale.spec.and_then(|s| s.replicas), Some(3));
     let above = Patch::Merge(json!({ "spec": { "replicas": 1001 } }));
-    let said = api.patch_scale("scaled", &PatchParams::default(), &above).await.expect_err("bounds hold").to_string();
+    let said = api
+        .patch_scale("scaled", &PatchParams::default(), &above)
+        .await
+        .expect_err("bounds hold")
+        .to_string();
     assert!(said.contains("should be less than or equal to 1000"), "{said}");
     api.delete("scaled", &Default::default()).await.expect("delete");
 }
@@ -291,7 +316,10 @@ async fn kubectl_get_shows_what_a_person_looks_for() {
         let shown = columns.iter().filter(|c| (c["priority"] != 0) == wide);
         shown.filter_map(|c| c["name"].as_str()).collect()
     };
-    assert_eq!(names(false), ["Name", "Ready", "Reason", "Stable", "Updated", "Desired", "Available", "Device", "Age"]);
+    assert_eq!(
+        names(false),
+        ["Name", "Ready", "Reason", "Stable", "Updated", "Desired", "Available", "Device", "Age"]
+    );
     assert_eq!(names(true), ["URL", "Message"]);
 }
 
@@ -311,7 +339,16 @@ fn every_bound_of_the_schema_is_tested() {
 
 fn collect(schema: &Value, place: &str, bounds: &mut BTreeSet<(String, String)>) {
     const BOUNDS: [&str; 10] = [
-        "required", "minLength", "maxLength", "minimum", "maximum", "pattern", "enum", "minItems", "maxItems", "maxProperties",
+        "required",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "pattern",
+        "enum",
+        "minItems",
+        "maxItems",
+        "maxProperties",
     ];
     for bound in BOUNDS {
         if !schema[bound].is_null() {

@@ -42,7 +42,12 @@ impl Place {
     }
 
     /// Waits until the ModelDeployment is as it should be.
-    async fn until(&self, name: &str, what: &str, holds: impl Fn(&ModelDeployment) -> bool) -> ModelDeployment {
+    async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&ModelDeployment) -> bool,
+    ) -> ModelDeployment {
         let api = self.api::<ModelDeployment>();
         wait(what, async || {
             let deployment = api.get(name).await.map_err(|e| e.to_string())?;
@@ -57,7 +62,10 @@ impl Place {
 
     async fn uid<K>(&self, name: &str) -> Option<String>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
     {
         self.api::<K>().get_opt(name).await.expect("get").and_then(|object| object.uid())
     }
@@ -141,8 +149,9 @@ where
     place.create(deployment).await;
 
     let kind = K::kind(&());
-    let conflicts =
-        |d: &ModelDeployment| condition(d, "Degraded").is_some_and(|c| c.status == "True" && c.reason == "NameConflict");
+    let conflicts = |d: &ModelDeployment| {
+        condition(d, "Degraded").is_some_and(|c| c.status == "True" && c.reason == "NameConflict")
+    };
     let found = place.until(deployment, "NameConflict", conflicts).await;
     let degraded = condition(&found, "Degraded").expect("the condition");
     assert!(degraded.message.starts_with(&format!("{kind} {child} exists")), "{}", degraded.message);
@@ -181,16 +190,31 @@ async fn a_foreign_object_with_a_childs_name_is_reported_and_never_touched() {
     let mut always = template.clone();
     always["spec"]["restartPolicy"] = json!("Always");
     tokio::join!(
-        conflict::<Service>(&place, "with-service", "with-service", json!({ "spec": { "ports": [{ "port": 80 }] } })),
+        conflict::<Service>(
+            &place,
+            "with-service",
+            "with-service",
+            json!({ "spec": { "ports": [{ "port": 80 }] } })
+        ),
         conflict::<PodDisruptionBudget>(&place, "with-budget", "with-budget", json!({ "spec": {} })),
-        conflict::<ControllerRevision>(&place, "with-revision", "with-revision-r1", json!({ "revision": 1, "data": {} })),
+        conflict::<ControllerRevision>(
+            &place,
+            "with-revision",
+            "with-revision-r1",
+            json!({ "revision": 1, "data": {} })
+        ),
         conflict::<ReplicaSet>(
             &place,
             "with-set",
             "with-set-r1",
             json!({ "spec": { "replicas": 0, "selector": selector, "template": always } })
         ),
-        conflict::<Job>(&place, "with-job", &job, json!({ "spec": { "suspend": true, "template": template } })),
+        conflict::<Job>(
+            &place,
+            "with-job",
+            &job,
+            json!({ "spec": { "suspend": true, "template": template } })
+        ),
     );
 }
 
@@ -236,7 +260,10 @@ async fn children_that_somebody_deletes_or_changes_are_mended() {
 /// Deleted by somebody, made again by the operator.
 async fn again<K>(place: &Place, name: &str)
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let former = place.uid::<K>(name).await;
     assert!(former.is_some(), "no {} {name}", K::kind(&()));
@@ -289,19 +316,29 @@ async fn a_new_object_waits_for_the_children_of_a_former_one_of_its_name() {
     // It resolves anew, up to where the former children stand in the way.
     let started = |d: &ModelDeployment| d.status.is_some();
     let waiting = place.until("model", "status of the new object", started).await;
-    assert!(condition(&waiting, "Degraded").is_none_or(|c| c.reason != "NameConflict"), "{:?}", waiting.status);
+    assert!(
+        condition(&waiting, "Degraded").is_none_or(|c| c.reason != "NameConflict"),
+        "{:?}",
+        waiting.status
+    );
     assert!(!common::ready(&waiting));
 
     hold::<ReplicaSet>(&place, "model-r1", Value::Null).await;
     hold::<Service>(&place, "model", Value::Null).await;
     place.until_ready("model").await;
     let now = [place.uid::<ReplicaSet>("model-r1").await, place.uid::<Service>("model").await];
-    assert!(now.iter().zip(&former).all(|(now, former)| now.is_some() && now != former), "{former:?} {now:?}");
+    assert!(
+        now.iter().zip(&former).all(|(now, former)| now.is_some() && now != former),
+        "{former:?} {now:?}"
+    );
 }
 
 async fn hold<K>(place: &Place, name: &str, finalizers: Value)
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
     place.api::<K>().patch(name, &PatchParams::default(), &patch).await.expect("patch");

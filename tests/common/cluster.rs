@@ -36,7 +36,8 @@ impl Cluster {
     /// The one that `make` has started; its fake kubelet answers from now on as a healthy resolver and server would.
     pub async fn open() -> Self {
         let variable = |name: &str| {
-            std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run make test-operator or make bench"))
+            std::env::var(name)
+                .unwrap_or_else(|_| panic!("{name} is not set: run make test-operator or make bench"))
         };
         let mut config = Config::infer().await.expect("a kubeconfig");
         config.read_timeout = Some(Duration::from_secs(295));
@@ -61,7 +62,9 @@ impl Cluster {
         let crd: Value = serde_yaml::from_str(&text).expect("the CRD");
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let name = crd["metadata"]["name"].as_str().expect("a name").to_string();
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.expect("the CRD is taken");
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd))
+            .await
+            .expect("the CRD is taken");
         wait("established CRD", async || {
             let deployments: Api<ModelDeployment> = Api::namespaced(self.client.clone(), "default");
             deployments.list(&Default::default()).await.map_err(|e| e.to_string())
@@ -129,7 +132,8 @@ impl Cluster {
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
             "subjects": [{ "kind": "ServiceAccount", "namespace": namespace, "name": name }],
         });
-        self.apply::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>(Api::all(self.client.clone()), &binding).await;
+        self.apply::<k8s_openapi::api::rbac::v1::ClusterRoleBinding>(Api::all(self.client.clone()), &binding)
+            .await;
         identity
     }
 
@@ -137,7 +141,8 @@ impl Cluster {
     pub async fn operator_identity(&self, namespace: &str) -> Identity {
         self.create_namespace(namespace).await;
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/modelwright");
-        let template = ["template", "modelwright", "--namespace", namespace, "--show-only", "templates/rbac.yaml"];
+        let template =
+            ["template", "modelwright", "--namespace", namespace, "--show-only", "templates/rbac.yaml"];
         let manifest = run(Command::new("helm").args(template).arg(chart), "");
         run(Command::new("kubectl").args(["apply", "-f", "-"]), &manifest);
         self.token(namespace, "modelwright").await

@@ -107,9 +107,12 @@ impl Operator {
 
     pub async fn until_leading(&mut self) {
         let log = self.log.clone();
-        wait("leader", async || {
-            if self.leads().await { Ok(()) } else { Err(format!("see {}", log.display())) }
-        })
+        wait(
+            "leader",
+            async || {
+                if self.leads().await { Ok(()) } else { Err(format!("see {}", log.display())) }
+            },
+        )
         .await
     }
 
