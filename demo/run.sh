@@ -107,7 +107,7 @@ helm_job=$!
 if [ -n "$own" ]; then
     "$cluster" s3 "$name" > /dev/null 2> "$work/s3" || { cat "$work/s3"; exit 1; }
 else
-    kubectl apply -f tests/cluster/manifests/s3.yaml > /dev/null
+    kubectl apply --server-side -f tests/cluster/manifests/s3.yaml > /dev/null
     kubectl -n s3 get secret root > /dev/null 2>&1 || kubectl -n s3 create secret generic root \
         --from-literal=AWS_ACCESS_KEY_ID=demo --from-literal=AWS_SECRET_ACCESS_KEY="$(head -c 18 /dev/urandom | base64)"
     kubectl -n s3 rollout status deployment/versitygw --timeout=2m
