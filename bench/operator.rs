@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::{Audit, Cluster, Identity, Operator, OperatorOptions, Request};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -179,6 +180,14 @@ impl Bench {
     }
 
     async fn restart(&mut self, operator: Operator) {
+        say("waiting for the end of the last finished Job");
+        let jobs: Api<Job> = self.cluster.api("bench");
+        let start = Instant::now();
+        // Each that goes wakes its object: passes that have nothing to do with the restart.
+        while !jobs.list(&ListParams::default().limit(1)).await.expect("list").items.is_empty() {
+            assert!(start.elapsed() < LIMIT, "finished Jobs stay");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         say("killing the operator");
         operator.kill().await;
         self.audit.skip();

@@ -28,8 +28,9 @@ pub use lease::Lease;
 pub use metrics::Metrics;
 use pod_states::PodStates;
 
-/// Reconciles at once. kube's default is unbounded, which has ended operators in the field (pgroles#209).
-const CONCURRENCY: u16 = 16;
+/// Reconciles at once. kube's default is unbounded, which has ended operators in the field (pgroles#209). Most wait in
+/// `create Service`: the API server gives out addresses under one lock, and with 16 places other objects waited too.
+const CONCURRENCY: u16 = 64;
 /// Triggers waiting for the queue; it merges those of one object.
 const TRIGGERS: usize = 1024;
 

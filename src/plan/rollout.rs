@@ -29,15 +29,17 @@ pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Time
         progress_without_target(plan);
         return;
     };
-    address_and_budget(snapshot, target, plan);
     let Some(replica_set) = set(snapshot, target.number) else {
         let name = children::revision_name(snapshot, target.number);
         say(plan, Reason::CreatingPods, format!("0 of {desired} replicas of {name} are ready"));
         if let Some(body) = children::replica_set(snapshot, target, desired, None) {
             plan.writes.push(Write::Create { kind: Kind::ReplicaSet, name, body });
         }
+        // After it: the API server gives out Service addresses one at a time, and the pods start meanwhile.
+        address_and_budget(snapshot, target, plan);
         return;
     };
+    address_and_budget(snapshot, target, plan);
     scale(snapshot, replica_set, desired, plan);
 
     let settled = replica_set.observed && replica_set.replicas == desired;
