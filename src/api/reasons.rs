@@ -78,7 +78,9 @@ names! {
         OpsetUnsupported,
         /// Asked for and did not load.
         ExecutionProviderUnavailable,
+        /// Of the host; the next is the GPU.
         OutOfMemory,
+        InsufficientGPUMemory,
         Unschedulable,
         QuotaExceeded,
         /// Pod security or another admission rule refused the pod.

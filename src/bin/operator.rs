@@ -6,10 +6,6 @@ use clap::Parser;
 use modelwright::observe::Settings;
 use modelwright::operator::{Options, run};
 
-// glibc keeps the memory of the first list for ever.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Manages ModelDeployments.
 #[derive(Parser)]
 #[command(version)]
