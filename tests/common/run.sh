@@ -8,6 +8,10 @@ name=$2
 shift 2
 # Built before: a compiler beside the cluster would slow down what is measured.
 cargo "$@" --no-run >&2
+if "$cluster" status "$name" >/dev/null 2>&1; then
+    echo "cluster $name runs already; end it first: make cluster-down NAME=$name" >&2
+    exit 1
+fi
 FAKES=$(mktemp -d)
 export CLUSTER="$cluster" NAME="$name" FAKES
 trap '"$cluster" down "$name" >&2; rm -rf "$FAKES"' EXIT
