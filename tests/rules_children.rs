@@ -6,7 +6,7 @@ use common::{Cluster, Identity, Operator, OperatorOptions, condition, wait};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
@@ -342,4 +342,26 @@ where
 {
     let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
     place.api::<K>().patch(name, &PatchParams::default(), &patch).await.expect("patch");
+}
+
+#[tokio::test]
+async fn a_quota_that_leaves_no_room_for_the_resolve_job_is_named_and_recovered_from() {
+    let place = Place::open("quota").await;
+    let quotas = place.api::<ResourceQuota>();
+    let none = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
+    let none = serde_json::from_value(none).expect("a quota");
+    quotas.create(&PostParams::default(), &none).await.expect("create");
+    wait("counted quota", async || {
+        let status = quotas.get("none").await.map_err(|e| e.to_string())?.status;
+        status.and_then(|s| s.hard).map(drop).ok_or_else(|| "not yet".to_string())
+    })
+    .await;
+    let _operator = Operator::start(&place.options());
+    place.create("model").await;
+    let named = |d: &ModelDeployment| condition(d, "Degraded").is_some_and(|c| c.reason == "QuotaExceeded");
+    let found = place.until("model", "QuotaExceeded", named).await;
+    let message = &condition(&found, "Degraded").expect("the condition").message;
+    assert!(message.contains("exceeded quota: none"), "{message}");
+    quotas.delete("none", &DeleteParams::default()).await.expect("delete");
+    place.until_ready("model").await;
 }

@@ -81,7 +81,13 @@ parts! {
         conditions: Vec<Condition>,
     }
     ServiceSpec { selector: Option<BTreeMap<String, String>> }
-    JobStatus { start_time: Option<Time>, conditions: Vec<Condition> }
+    JobStatus {
+        start_time: Option<Time>,
+        active: i32,
+        succeeded: i32,
+        failed: i32,
+        conditions: Vec<Condition>,
+    }
     PodSpec { containers: Vec<Container> }
     Container { resources: Resources }
     Resources { limits: BTreeMap<String, Quantity> }

@@ -140,8 +140,8 @@ impl BudgetView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
     pub meta: Meta,
-    /// The Job controller has tried to create its pod.
-    pub started: bool,
+    /// Since when the Job controller has been at work and counts no pod: the time is cut to the second.
+    pub podless_since: Option<Timestamp>,
     pub finished: bool,
 }
 
@@ -152,7 +152,9 @@ impl JobView {
             .conditions
             .iter()
             .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
-        Some(Self { meta: Meta::of(&object.metadata)?, started: status.start_time.is_some(), finished })
+        let pods = status.active + status.succeeded + status.failed;
+        let podless_since = status.start_time.filter(|_| pods == 0).map(|t| t.0);
+        Some(Self { meta: Meta::of(&object.metadata)?, podless_since, finished })
     }
 }
 

@@ -15,7 +15,7 @@ use kube::runtime::controller::Action;
 use super::Context;
 use crate::api::ModelDeployment;
 use crate::apply::{self, WriteError};
-use crate::observe::{Family, PodPhase, PodView, Snapshot};
+use crate::observe::{Family, JobView, PodPhase, PodView, Snapshot};
 use crate::{plan, status};
 
 /// A pass that failed for the moment is tried again after this.
@@ -24,8 +24,9 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_REFUSED: Duration = Duration::from_secs(15);
 /// Watches can miss; nothing is left alone for longer.
 const RESYNC: Duration = Duration::from_secs(600);
-/// So long after a Job's creation its controller, once it has begun, has said why there is no pod.
-const JOB_GRACE: SignedDuration = SignedDuration::from_secs(2);
+/// So long after it began to work on a Job its controller has said why there is no pod. Not counted from the Job's
+/// creation: with a thousand Jobs it begins late, and each list of events costs the API server the whole namespace's.
+const JOB_GRACE: SignedDuration = SignedDuration::from_secs(3);
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -100,11 +101,10 @@ async fn snapshot(deployment: Arc<ModelDeployment>, context: &Context, now: Time
 /// The Job controller reports a refused pod (quota, pod security, no ServiceAccount) by an event alone: the one
 /// read of a reconcile, and only for a Job that has no pod.
 async fn job_failure(context: &Context, namespace: &str, family: &Family, now: Timestamp) -> Option<String> {
-    let podless = |uid: &String| !family.pods.iter().any(|pod| pod.meta.owner_uid.as_ref() == Some(uid));
-    let job = family.jobs.iter().find(|job| job.started && !job.finished && podless(&job.meta.uid))?;
-    if now < job.meta.created + JOB_GRACE {
-        return None;
-    }
+    let unseen = |uid: &String| !family.pods.iter().any(|pod| pod.meta.owner_uid.as_ref() == Some(uid));
+    let late = |since: Timestamp| now >= since + JOB_GRACE;
+    let podless = |job: &&Arc<JobView>| job.podless_since.is_some_and(late) && unseen(&job.meta.uid);
+    let job = family.jobs.iter().find(|job| !job.finished && podless(job))?;
     let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
     let selector = format!("involvedObject.uid={},reason=FailedCreate", job.meta.uid);
     let params = ListParams::default().fields(&selector);

@@ -68,8 +68,8 @@ pub(super) fn resolve(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) -> O
             None => {
                 waiting(plan, format!("Job {name} is creating its pod"));
                 // The Job controller reports a refused pod by an event alone: look for it.
-                if job.started {
-                    plan.wake(now + SignedDuration::from_secs(2));
+                if job.podless_since.is_some() {
+                    plan.wake(now + SignedDuration::from_secs(3));
                 }
             }
         },

@@ -107,12 +107,12 @@ impl Operator {
 
     pub async fn until_leading(&mut self) {
         let log = self.log.clone();
-        wait(
-            "leader",
-            async || {
-                if self.leads().await { Ok(()) } else { Err(format!("see {}", log.display())) }
-            },
-        )
+        wait("leader", async || {
+            match self.readiness().await.as_deref() {
+                Some("leading\n") => Ok(()), // with full caches
+                other => Err(format!("{other:?}, see {}", log.display())),
+            }
+        })
         .await
     }
 
