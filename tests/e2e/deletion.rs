@@ -144,9 +144,10 @@ async fn a_foreign_object_of_a_childs_name_is_never_touched() {
         space.apply("model", &spec).await;
         conflict::<Job>(space, &job, &jobs).await;
         conflict::<ControllerRevision>(space, "model-r1", &revision).await;
+        // In the order of the plan: pods start before the Service waits for its address.
+        conflict::<ReplicaSet>(space, "model-r1", &set).await;
         conflict::<Service>(space, "model", &service).await;
         conflict::<PodDisruptionBudget>(space, "model", &budget).await;
-        conflict::<ReplicaSet>(space, "model-r1", &set).await;
         space.until_ready("model").await;
         space.answers("model", 1, RELU).await;
     })
