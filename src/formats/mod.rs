@@ -19,7 +19,7 @@ mod state;
 pub use assignment::{Assignment, Assignments};
 pub use report::{Dim, GraphSummary, ReportError, ResolveReport, Resolved, TensorSignature};
 pub use source::{HubSettings, Pin, PinnedFile, PinnedSource, S3Settings, SourceRequest};
-pub use state::{LoadPhase, LoadStatus, PodState, RevisionPhase, RevisionState};
+pub use state::{BatchingState, LoadPhase, LoadStatus, PodState, RevisionPhase, RevisionState};
 
 /// The version written into every document.
 pub const FORMAT_VERSION: u32 = 1;

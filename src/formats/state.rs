@@ -63,9 +63,24 @@ pub struct RevisionState {
     /// The execution provider that the model was seen to run on: `CPU`, `CUDA`, `TensorRT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether requests share runs of the model; absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<BatchingState>,
     /// Seconds spent in `fetch`, `load`, `warmup`.
     #[serde(default)]
     pub seconds: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchingState {
+    pub on: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Rows of one run at most, as the measured curve says; absent until it has been learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

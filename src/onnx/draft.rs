@@ -24,6 +24,7 @@ pub(super) struct Draft {
     functions: BTreeSet<(String, String)>,
     external: BTreeMap<String, ExternalFile>,
     pub nodes: u64,
+    quantizes_dynamically: bool,
     pub weight_bytes: u64,
     kept: u64,
 }
@@ -62,6 +63,7 @@ impl Draft {
 
     pub fn end_node(&mut self, name: String, domain: String) -> Result<(), OnnxError> {
         self.nodes += 1;
+        self.quantizes_dynamically |= name.starts_with("DynamicQuantize");
         let operator = (standard(domain), name);
         if operators::is_known(&operator.0, &operator.1) || self.operators.contains(&operator) {
             return Ok(());
@@ -151,6 +153,7 @@ impl Draft {
             unknown_domains,
             external: self.external,
             nodes: self.nodes,
+            quantizes_dynamically: self.quantizes_dynamically,
             weight_bytes: self.weight_bytes,
         })
     }

@@ -21,6 +21,9 @@ pub struct Model {
     pub external: BTreeMap<String, ExternalFile>,
     /// Subgraphs and functions included.
     pub nodes: u64,
+    /// `DynamicQuantizeLinear`, or ONNX Runtime's own `DynamicQuantizeMatMul` and `DynamicQuantizeLSTM`: their scale
+    /// comes from all the values that pass, those of other rows too.
+    pub quantizes_dynamically: bool,
     pub weight_bytes: u64,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::batch::{BatchWish, Limits};
 use super::cgroup::Cgroup;
 use super::engine::ort::{Provider, ProviderName};
 use super::model::Identity;
@@ -51,6 +52,19 @@ struct Runtime {
     /// Requests that may wait for a thread; more are refused with 503.
     #[arg(long, default_value_t = 1000)]
     max_queued_requests: usize,
+    /// Bytes of inputs that may wait for a thread; more are refused with 503.
+    #[arg(long, default_value_t = 256 << 20)]
+    max_queued_bytes: usize,
+    /// Rows that requests may share a run with. Absent: as many as pay, by measurement, where it is proven that answers
+    /// don't depend on neighbours. 1: never.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_batch_size: Option<u32>,
+    /// How long an idle thread waits for a fuller batch. 0: not at all.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    max_queue_delay_microseconds: u64,
+    /// The batch axis of an input or output, where the model's signature does not tell it; repeatable.
+    #[arg(long = "batch-axis", value_name = "TENSOR=AXIS")]
+    batch_axes: Vec<String>,
     /// A request that takes longer is answered with 504.
     #[arg(long, default_value_t = 30)]
     request_timeout_seconds: u64,
@@ -70,15 +84,35 @@ impl Runtime {
         self.session_options.iter().map(parse).collect()
     }
 
+    fn batching(&self) -> Result<BatchWish, String> {
+        let parse = |text: &String| match text.rsplit_once('=').map(|(name, axis)| (name, axis.parse())) {
+            Some((name, Ok(axis))) if !name.is_empty() => Ok((name.to_string(), axis)),
+            _ => Err(format!("--batch-axis {text}: not tensor=axis")),
+        };
+        Ok(BatchWish {
+            max_rows: self.max_batch_size.map(|rows| rows as usize),
+            delay: Duration::from_micros(self.max_queue_delay_microseconds),
+            axes: self.batch_axes.iter().map(parse).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn queue(&self) -> Limits {
+        Limits { requests: self.max_queued_requests, bytes: self.max_queued_bytes }
+    }
+
     /// These settings again, as arguments.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             format!("--max-request-bytes={}", self.max_request_bytes),
             format!("--max-queued-requests={}", self.max_queued_requests),
+            format!("--max-queued-bytes={}", self.max_queued_bytes),
+            format!("--max-queue-delay-microseconds={}", self.max_queue_delay_microseconds),
             format!("--request-timeout-seconds={}", self.request_timeout_seconds),
         ];
         arguments.extend(self.execution_providers.iter().map(|p| format!("--execution-provider={p}")));
         arguments.extend(self.session_options.iter().map(|o| format!("--session-option={o}")));
+        arguments.extend(self.max_batch_size.map(|rows| format!("--max-batch-size={rows}")));
+        arguments.extend(self.batch_axes.iter().map(|axis| format!("--batch-axis={axis}")));
         arguments
     }
 }
@@ -200,6 +234,7 @@ fn silence_onnxruntime() -> Result<(), String> {
 fn supervise(arguments: Supervise) -> Result<u8, String> {
     let providers = arguments.runtime.providers()?;
     arguments.runtime.session_options()?;
+    arguments.runtime.batching()?;
     let mut worker_arguments = arguments.runtime.arguments();
     worker_arguments.push(format!("--drain-seconds={}", arguments.stop.drain_seconds));
     // Workers end before the supervisor would have to kill them.
@@ -234,7 +269,8 @@ fn work(arguments: Worker) -> Result<u8, String> {
         session_options: arguments.runtime.session_options()?,
         cpus: Cgroup::default().cpus(),
         memory_limit: arguments.memory_limit,
-        queue_capacity: arguments.runtime.max_queued_requests,
+        queue: arguments.runtime.queue(),
+        batching: arguments.runtime.batching()?,
         max_request_bytes: arguments.runtime.max_request_bytes,
         request_timeout: Duration::from_secs(arguments.runtime.request_timeout_seconds),
         drain,
@@ -257,7 +293,8 @@ fn serve(arguments: Serve) -> Result<u8, String> {
         session_options: arguments.runtime.session_options()?,
         cpus: Cgroup::default().cpus(),
         memory_limit: None,
-        queue_capacity: arguments.runtime.max_queued_requests,
+        queue: arguments.runtime.queue(),
+        batching: arguments.runtime.batching()?,
         max_request_bytes: arguments.runtime.max_request_bytes,
         request_timeout: Duration::from_secs(arguments.runtime.request_timeout_seconds),
         // Nothing routes to a laptop: whoever pressed Ctrl-C waits for running requests only.

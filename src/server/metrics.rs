@@ -32,7 +32,11 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_duration: Histogram,
     pub queue_depth: Gauge,
+    queue_bytes: Gauge,
+    queue_duration: Histogram,
     compute_duration: Histogram,
+    batch_rows: Histogram,
+    batch_row_limit: Gauge,
     load: Family<PhaseLabels, Gauge<f64, AtomicU64>>,
 }
 
@@ -47,7 +51,11 @@ impl Metrics {
             requests: Family::default(),
             request_duration: latency(),
             queue_depth: Gauge::default(),
+            queue_bytes: Gauge::default(),
+            queue_duration: latency(),
             compute_duration: latency(),
+            batch_rows: Histogram::new(ROW_BUCKETS.iter().copied()),
+            batch_row_limit: Gauge::default(),
             load: Family::default(),
         };
         registry.register(
@@ -64,6 +72,26 @@ impl Metrics {
             "modelwright_queue_depth",
             "Requests that wait for a thread",
             metrics.queue_depth.clone(),
+        );
+        registry.register(
+            "modelwright_queue_bytes",
+            "Bytes of the inputs of requests that wait for a thread",
+            metrics.queue_bytes.clone(),
+        );
+        registry.register(
+            "modelwright_queue_duration_seconds",
+            "From a request's entry into the queue to the begin of its run",
+            metrics.queue_duration.clone(),
+        );
+        registry.register(
+            "modelwright_batch_rows",
+            "Rows of a run: of one request, or of several that share it",
+            metrics.batch_rows.clone(),
+        );
+        registry.register(
+            "modelwright_batch_row_limit",
+            "Rows of a run at most, as measured; 0: requests don't share runs",
+            metrics.batch_row_limit.clone(),
         );
         registry.register(
             "modelwright_compute_duration_seconds",
@@ -83,8 +111,22 @@ impl Metrics {
         self.request_duration.observe(took.as_secs_f64());
     }
 
-    pub fn compute(&self, took: Duration) {
+    pub fn queued(&self, requests: usize, bytes: usize) {
+        self.queue_depth.set(requests as i64);
+        self.queue_bytes.set(bytes as i64);
+    }
+
+    pub fn waited(&self, waited: Duration) {
+        self.queue_duration.observe(waited.as_secs_f64());
+    }
+
+    pub fn computed(&self, rows: usize, took: Duration) {
         self.compute_duration.observe(took.as_secs_f64());
+        self.batch_rows.observe(rows as f64);
+    }
+
+    pub fn row_limit(&self, rows: usize) {
+        self.batch_row_limit.set(rows as i64);
     }
 
     pub fn loaded(&self, phase: &'static str, seconds: f64) {
@@ -104,3 +146,5 @@ const LATENCY_BUCKETS: [f64; 17] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
 ];
+
+const ROW_BUCKETS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0];

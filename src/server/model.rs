@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 use super::engine::RunError;
 use super::metrics::Metrics;
-use super::queue::{Deadline, Queue};
+use super::queue::{self, Deadline, Queue};
 use crate::protocol::{
-    Error, InferRequest, InferResponse, Kind, ModelMetadata, ServerMetadata, Tensor, TensorSpec,
+    Error, InferRequest, InferResponse, Kind, ModelMetadata, Parameter, ServerMetadata, Tensor, TensorSpec,
 };
 
 /// The longest name of a model in a URL: a Kubernetes name has at most 253 characters.
@@ -120,7 +120,8 @@ impl Server {
         let model = self.model()?;
         let inputs = arrange(&model.inputs, std::mem::take(&mut request.inputs))?;
         let outputs = choose(&model.outputs, request)?;
-        let outputs = match model.queue.run(inputs, outputs, deadline).await? {
+        let job = queue::Request { inputs, outputs, priority: priority(request)?, deadline };
+        let outputs = match model.queue.run(job).await? {
             Ok(outputs) => outputs,
             Err(RunError::Refused(message)) => return Err(Error::invalid(message)),
             Err(RunError::Failed(message) | RunError::OutOfMemory(message)) => {
@@ -138,6 +139,19 @@ impl Server {
             id: request.id.clone(),
             outputs,
         })
+    }
+}
+
+/// Where a request without a priority stands: some may go before it, some may wait.
+const DEFAULT_PRIORITY: u8 = 5;
+
+/// Triton's parameter `priority`: 1 comes first; 0, or none, is the default.
+fn priority(request: &InferRequest) -> Result<u8, Error> {
+    match request.parameters.get("priority") {
+        None | Some(Parameter::Int64(0) | Parameter::Uint64(0)) => Ok(DEFAULT_PRIORITY),
+        Some(Parameter::Int64(level @ 1..=9)) => Ok(*level as u8),
+        Some(Parameter::Uint64(level @ 1..=9)) => Ok(*level as u8),
+        Some(_) => Err(Error::invalid("parameter priority must be a number from 0 to 9")),
     }
 }
 

@@ -1,11 +1,14 @@
-//! From the sockets to the threads that run the model: one bounded queue, several takers.
+//! From the sockets to the threads that run the model: one bounded queue, several takers, who share runs.
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use super::batch::{BatchAxes, Curve, Entry, Former, Limits, MAX_ROWS, Shape, Take, Ticket, join, split};
 use super::engine::{RunError, Runner};
 use super::metrics::Metrics;
 use crate::protocol::{Error, Kind, Tensor};
@@ -28,73 +31,358 @@ impl Deadline {
     }
 }
 
-/// One run, checked against the model's signature.
+/// How requests share runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batching {
+    pub axes: BatchAxes,
+    /// Rows of one run at most; None: as the measured curve says.
+    pub max_rows: Option<usize>,
+    /// How long an idle thread waits for a fuller batch.
+    pub delay: Duration,
+}
+
+/// One request, checked against the model's signature.
+pub struct Request {
+    pub inputs: Vec<Tensor>,
+    /// Indices of the model's outputs.
+    pub outputs: Vec<usize>,
+    /// Lower comes first.
+    pub priority: u8,
+    pub deadline: Deadline,
+}
+
 struct Job {
     inputs: Vec<Tensor>,
     outputs: Vec<usize>,
-    deadline: Deadline,
     reply: oneshot::Sender<Result<Vec<Tensor>, RunError>>,
 }
 
 /// The sending side. Dropping it ends the threads, once the queue is empty.
 pub struct Queue {
-    jobs: Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    batching: Option<Batching>,
+    runners: usize,
     metrics: Metrics,
 }
 
+struct State {
+    former: Former<Job>,
+    /// By shape: a sentence of 8 tokens costs less than one of 512.
+    curves: HashMap<Shape, Curve>,
+    /// Threads that sleep.
+    idle: usize,
+    closed: bool,
+    /// An output did not follow its inputs: no run is shared any more.
+    unbatched: bool,
+}
+
+/// Shapes whose curves are kept; a client that sends another each time must not fill the memory.
+const MAX_CURVES: usize = 256;
+
 impl Queue {
     /// Starts one thread a runner. ONNX Runtime blocks its thread, so these are never tokio's.
-    pub fn start(runners: Vec<Box<dyn Runner>>, capacity: usize, metrics: Metrics) -> std::io::Result<Self> {
-        let (jobs, taken) = crossbeam_channel::bounded(capacity);
+    pub fn start(
+        runners: Vec<Box<dyn Runner>>,
+        batching: Option<Batching>,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> std::io::Result<Self> {
+        let delay = batching.as_ref().map_or(Duration::ZERO, |b| b.delay);
+        let state = State {
+            former: Former::new(limits, delay),
+            curves: HashMap::new(),
+            idle: 0,
+            closed: false,
+            unbatched: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            batching,
+            runners: runners.len(),
+            metrics,
+        });
+        let queue = Self { shared };
         for (index, runner) in runners.into_iter().enumerate() {
-            let (taken, metrics) = (taken.clone(), metrics.clone());
-            thread::Builder::new()
-                .name(format!("onnxruntime-{index}"))
-                .spawn(move || take(&taken, runner, &metrics))?;
+            let shared = queue.shared.clone();
+            thread::Builder::new().name(format!("onnxruntime-{index}")).spawn(move || shared.work(runner))?;
         }
-        Ok(Self { jobs, metrics })
+        Ok(queue)
     }
 
-    /// Runs the model. Dropping the future takes the job out of the queue; a run that has begun is finished.
+    /// Runs the model. Dropping the future takes the request out of the queue; a run that has begun is finished.
     ///
     /// # Errors
-    /// `Ok(Err(_))`: the model's answer. `Err`: the queue is full, or `deadline` has passed.
-    pub async fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        outputs: Vec<usize>,
-        deadline: Deadline,
-    ) -> Result<Result<Vec<Tensor>, RunError>, Error> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job { inputs, outputs, deadline, reply };
-        self.jobs.try_send(job).map_err(|e| match e {
-            TrySendError::Full(_) => Error::new(Kind::Unavailable, "the queue is full"),
-            TrySendError::Disconnected(_) => Error::new(Kind::Unavailable, "the model has stopped"),
-        })?;
-        self.metrics.queue_depth.set(self.jobs.len() as i64);
-        match tokio::time::timeout_at(deadline.at.into(), answer).await {
-            Ok(Ok(result)) => Ok(result),
-            // The thread dropped the reply: the deadline passed while the job waited, or the runner panicked.
-            Ok(Err(_)) if !deadline.has_passed() => {
-                Err(Error::new(Kind::Internal, "the model did not answer"))
-            }
-            Ok(Err(_)) | Err(_) => Err(Error::timed_out(deadline.allowed)),
+    /// `Ok(Err(_))`: the model's answer. `Err`: the queue is full, or the deadline has passed or can't be met.
+    pub async fn run(&self, request: Request) -> Result<Result<Vec<Tensor>, RunError>, Error> {
+        let deadline = request.deadline;
+        let (mut place, answer) = self.shared.enqueue(request)?;
+        let answered = tokio::time::timeout_at(deadline.at.into(), answer).await;
+        if let Ok(Ok(result)) = answered {
+            place.ticket = None;
+            return Ok(result);
         }
+        match deadline.has_passed() {
+            true => Err(Error::timed_out(deadline.allowed)),
+            // The thread dropped the reply: it has ended.
+            false => Err(Error::new(Kind::Internal, "the model did not answer")),
+        }
+    }
+
+    /// Rows of one run at most, of the shape that is learnt best; None: runs are not shared.
+    pub fn row_limit(&self) -> Option<usize> {
+        let batching = self.shared.batching.as_ref()?;
+        let state = self.shared.lock();
+        let learnt = state.curves.values().map(Curve::cap).max().unwrap_or_else(|| Curve::default().cap());
+        (!state.unbatched).then(|| batching.max_rows.unwrap_or(MAX_ROWS).min(learnt))
     }
 }
 
-fn take(jobs: &Receiver<Job>, mut runner: Box<dyn Runner>, metrics: &Metrics) {
-    for job in jobs {
-        metrics.queue_depth.set(jobs.len() as i64);
-        // Nobody waits any more: the client has gone, or was told that it took too long.
-        if job.reply.is_closed() || job.deadline.has_passed() {
-            continue;
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+/// Gives the place in the queue back when the client goes.
+struct Place<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.shared.lock();
+        let gone = state.former.remove(ticket);
+        self.shared.count(&state);
+        drop(state);
+        drop(gone); // megabytes, maybe: not under the lock
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Vec<Tensor>, RunError>>;
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, state: &State) {
+        self.metrics.queued(state.former.len(), state.former.bytes());
+    }
+
+    fn enqueue(&self, request: Request) -> Result<(Place<'_>, Answer), Error> {
+        let Request { inputs, outputs, priority, deadline } = request;
+        let (shape, rows) = self.shape(&inputs, &outputs);
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let entry = Entry {
+            shape,
+            rows,
+            bytes: inputs.iter().map(|t| t.data().len()).sum(),
+            priority,
+            queued_at: now,
+            deadline: deadline.at,
+            item: Job { inputs, outputs, reply },
+        };
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::new(Kind::Unavailable, "the model has stopped"));
         }
+        if let Some(wait) = self.least_wait(&state, &entry).filter(|wait| now + *wait > deadline.at) {
+            return Err(Error::new(
+                Kind::DeadlineExceeded,
+                format!(
+                    "the requests before this one take {:.3} s at least, it allows {:.3} s",
+                    wait.as_secs_f64(),
+                    deadline.at.saturating_duration_since(now).as_secs_f64()
+                ),
+            ));
+        }
+        let ticket = match state.former.push(entry) {
+            Ok(ticket) => ticket,
+            Err(_) => return Err(Error::new(Kind::Unavailable, "the queue is full")),
+        };
+        self.count(&state);
+        let wake = state.idle > 0;
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+        Ok((Place { shared: self, ticket: Some(ticket) }, answer))
+    }
+
+    /// What the request can share a run with, and its rows.
+    fn shape(&self, inputs: &[Tensor], outputs: &[usize]) -> (Shape, usize) {
+        let Some(batching) = &self.batching else { return (Shape::Alone, 1) };
+        let rows = inputs.first().zip(batching.axes.inputs.first()).and_then(|(t, axis)| t.shape.get(*axis));
+        let Some(rows) = rows.copied().filter(|rows| *rows > 0) else { return (Shape::Alone, 1) };
+        let mut key = Vec::with_capacity(outputs.len() + 4 * inputs.len());
+        for (tensor, axis) in inputs.iter().zip(&batching.axes.inputs) {
+            for (index, length) in tensor.shape.iter().enumerate() {
+                match index == *axis {
+                    true if *length != rows => return (Shape::Alone, 1), // broadcast, maybe: its own business
+                    true => {}
+                    false => key.push(*length),
+                }
+            }
+        }
+        key.push(-1);
+        key.extend(outputs.iter().map(|index| *index as i64));
+        (Shape::Of(key.into()), usize::try_from(rows).unwrap_or(1))
+    }
+
+    /// How long the requests before this one take when nothing disturbs them, and the request itself. None: not known.
+    fn least_wait(&self, state: &State, entry: &Entry<Job>) -> Option<Duration> {
+        let curve = state.curves.get(&entry.shape)?;
+        let own = curve.seconds(entry.rows)?;
+        let per_row = curve.seconds(MAX_ROWS)? / MAX_ROWS as f64;
+        // Those of lower priority wait behind it.
+        let before = state.former.rows_before(entry.priority);
+        let seconds = before as f64 * per_row / self.runners as f64 + own;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// One thread's life.
+    fn work(&self, mut runner: Box<dyn Runner>) {
+        let mut expired = Vec::new();
+        loop {
+            let Some(batch) = self.take(&mut expired) else { return };
+            expired.clear(); // dropping the reply tells whoever waits
+            self.run(runner.as_mut(), batch);
+        }
+    }
+
+    /// Waits for the next batch. None: the end.
+    fn take(&self, expired: &mut Vec<Entry<Job>>) -> Option<Vec<Entry<Job>>> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let State { former, curves, unbatched, .. } = &mut *state;
+            let limit = self.batching.as_ref().and_then(|b| b.max_rows);
+            let cap = |shape: &Shape| match *unbatched {
+                true => 1,
+                false => {
+                    let learnt = || curves.get(shape).map_or_else(|| Curve::default().cap(), Curve::cap);
+                    limit.unwrap_or_else(learnt)
+                }
+            };
+            let taken = former.take(now, self.runners, cap, expired);
+            let until = match taken {
+                Take::Batch(batch) => {
+                    self.count(&state);
+                    return Some(batch);
+                }
+                Take::Nothing if state.closed => return None,
+                Take::Nothing => None,
+                Take::Wait(until) => Some(until),
+            };
+            state.idle += 1;
+            state = match until {
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let wait = until.saturating_duration_since(now);
+                    self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.idle -= 1;
+        }
+    }
+
+    fn run(&self, runner: &mut dyn Runner, batch: Vec<Entry<Job>>) {
+        let now = Instant::now();
+        for entry in &batch {
+            self.metrics.waited(now.saturating_duration_since(entry.queued_at));
+        }
+        let Some((batching, [first, ..])) = self.batching.as_ref().zip(batch.get(..)) else {
+            return self.run_each(runner, batch);
+        };
+        if batch.len() == 1 {
+            return self.run_each(runner, batch);
+        }
+        let rows: Vec<usize> = batch.iter().map(|entry| entry.rows).collect();
+        let outputs = first.item.outputs.clone();
+        match self.run_together(runner, batching, &batch, &outputs, &rows) {
+            Ok(answers) => {
+                for (entry, answer) in batch.into_iter().zip(answers) {
+                    // A receiver that has gone meanwhile does not want the answer.
+                    let _ = entry.item.reply.send(Ok(answer));
+                }
+            }
+            // One bad request must not spoil its neighbours'.
+            Err(_) => self.run_each(runner, batch),
+        }
+    }
+
+    /// One run for all of `batch`: the outputs of each.
+    fn run_together(
+        &self,
+        runner: &mut dyn Runner,
+        batching: &Batching,
+        batch: &[Entry<Job>],
+        outputs: &[usize],
+        rows: &[usize],
+    ) -> Result<Vec<Vec<Tensor>>, String> {
+        let joined = batching.axes.inputs.iter().enumerate().map(|(input, axis)| {
+            let parts: Option<Vec<&Tensor>> = batch.iter().map(|e| e.item.inputs.get(input)).collect();
+            join(&parts.ok_or("an input is missing")?, *axis)
+        });
+        let joined = joined.collect::<Result<Vec<_>, _>>()?;
+        let total = rows.iter().sum();
+        let results =
+            self.timed(runner, &joined, outputs, &batch[0].shape, total).map_err(|e| e.to_string())?;
+        let mut answers: Vec<Vec<Tensor>> = vec![Vec::with_capacity(outputs.len()); batch.len()];
+        for (whole, output) in results.into_iter().zip(outputs) {
+            let axis = batching.axes.outputs.get(*output).copied().unwrap_or(0);
+            let parts = split(whole, axis, rows).inspect_err(|why| {
+                tracing::warn!(why, "requests share no run any more: an output does not follow its inputs");
+                self.lock().unbatched = true;
+            })?;
+            for (answer, part) in answers.iter_mut().zip(parts) {
+                answer.push(part);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn run_each(&self, runner: &mut dyn Runner, batch: Vec<Entry<Job>>) {
+        for Entry { shape, rows, item, .. } in batch {
+            if item.reply.is_closed() {
+                continue; // the client has gone
+            }
+            let _ = item.reply.send(self.timed(runner, &item.inputs, &item.outputs, &shape, rows));
+        }
+    }
+
+    fn timed(
+        &self,
+        runner: &mut dyn Runner,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        shape: &Shape,
+        rows: usize,
+    ) -> Result<Vec<Tensor>, RunError> {
         let started = Instant::now();
-        let result = runner.run(&job.inputs, &job.outputs);
-        metrics.compute(started.elapsed());
-        // A receiver that has gone meanwhile does not want the answer.
-        let _ = job.reply.send(result);
+        let result = catch_unwind(AssertUnwindSafe(|| runner.run(inputs, outputs)))
+            .unwrap_or_else(|_| Err(RunError::Failed("the run panicked: this is a bug".into())));
+        let took = started.elapsed();
+        self.metrics.computed(rows, took);
+        if result.is_ok() && *shape != Shape::Alone {
+            let mut state = self.lock();
+            if state.curves.len() >= MAX_CURVES && !state.curves.contains_key(shape) {
+                state.curves.clear();
+            }
+            state.curves.entry(shape.clone()).or_default().observe(rows, took.as_secs_f64());
+        }
+        result
     }
 }
 

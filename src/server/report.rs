@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::RevisionPhase;
+use crate::formats::{BatchingState, RevisionPhase};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Report {
     pub message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<BatchingState>,
     /// So far: `load`, `warmup`.
     #[serde(default)]
     pub seconds: BTreeMap<String, f64>,
@@ -28,7 +30,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(phase: RevisionPhase) -> Self {
-        Self { phase, reason: None, message: None, device: None, seconds: BTreeMap::new() }
+        Self { phase, reason: None, message: None, device: None, batching: None, seconds: BTreeMap::new() }
     }
 }
 
@@ -50,7 +52,12 @@ impl Reporter {
         let message = report.message.as_deref().unwrap_or_default();
         match report.phase {
             RevisionPhase::Failed => tracing::error!(reason = report.reason, "{message}"),
-            phase => tracing::info!(?phase, load, warmup = report.seconds.get("warmup"), message, "model"),
+            phase => {
+                let batch_rows = report.batching.as_ref().and_then(|b| b.max_rows);
+                let unbatched = report.batching.as_ref().and_then(|b| b.reason.as_ref());
+                let warmup = report.seconds.get("warmup");
+                tracing::info!(?phase, load, warmup, batch_rows, unbatched, message, "model");
+            }
         }
         if let Self::Supervisor(stream) = self {
             let sent = serde_json::to_vec(report).map_err(std::io::Error::from).and_then(|mut line| {

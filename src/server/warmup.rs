@@ -2,20 +2,32 @@
 
 use bytes::Bytes;
 
+use super::batch::{BatchAxes, BatchWish, Probe, Unproven, prove};
 use super::engine::{Loaded, RunError};
+use super::queue::Batching;
 use crate::protocol::{Tensor, TensorSpec};
 
 /// Lengths tried for the dynamic axes: most models take one of anything; some need a window or an image.
 const LENGTHS: [i64; 5] = [1, 2, 16, 64, 224];
 
-/// None: it answered. A message: it refused every made-up input, and serves all the same.
+/// What the first run showed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum WarmUp {
+    /// It answered, with dynamic axes of this length.
+    Answered(i64),
+    /// It refused every made-up input, and serves all the same.
+    Refused(String),
+}
+
 ///
 /// # Errors
 /// The session is beyond use, or not even the smallest request fits into memory.
-pub fn warm_up(loaded: &mut Loaded) -> Result<Option<String>, RunError> {
+pub fn warm_up(loaded: &mut Loaded) -> Result<WarmUp, RunError> {
     let dynamic = loaded.inputs.iter().any(|spec| spec.shape.iter().any(|dim| *dim < 0));
     let outputs: Vec<usize> = (0..loaded.outputs.len()).collect();
-    let Some(runner) = loaded.runners.first_mut() else { return Ok(None) };
+    let Some(runner) = loaded.runners.first_mut() else {
+        return Ok(WarmUp::Refused("no thread runs it".into()));
+    };
     let mut refusal = String::new();
     for length in &LENGTHS[..if dynamic { LENGTHS.len() } else { 1 }] {
         let inputs =
@@ -27,7 +39,7 @@ pub fn warm_up(loaded: &mut Loaded) -> Result<Option<String>, RunError> {
                 }
             };
         match runner.run(&inputs, &outputs) {
-            Ok(_) => return Ok(None),
+            Ok(_) => return Ok(WarmUp::Answered(*length)),
             Err(e @ RunError::Poisoned(_)) => return Err(e),
             // The smallest request there is does not fit.
             Err(e @ RunError::OutOfMemory(_)) if refusal.is_empty() => return Err(e),
@@ -36,7 +48,46 @@ pub fn warm_up(loaded: &mut Loaded) -> Result<Option<String>, RunError> {
             Err(_) => {}
         }
     }
-    Ok(Some(format!("not warmed up: the model refused inputs of zeros: {refusal}")))
+    Ok(WarmUp::Refused(format!("not warmed up: the model refused inputs of zeros: {refusal}")))
+}
+
+/// How requests share runs, where the proof succeeds; else why they don't.
+pub fn prove_batching(
+    loaded: &mut Loaded,
+    warm: &WarmUp,
+    wish: &BatchWish,
+    quantizes: bool,
+) -> Result<Batching, String> {
+    if wish.max_rows == Some(1) {
+        return Err("maxBatchSize is 1".into());
+    }
+    let axes = BatchAxes::find(&loaded.input_axes, &loaded.output_axes, &wish.axes)?;
+    let batching = |axes| Batching { axes, max_rows: wish.max_rows, delay: wish.delay };
+    // Whoever sets a size knows the model.
+    if wish.max_rows.is_some() {
+        return Ok(batching(axes));
+    }
+    if quantizes {
+        return Err("DynamicQuantizeLinear takes its scale from the whole batch, so that answers depend on the other \
+                    requests in it: set batching.maxBatchSize to accept that"
+            .into());
+    }
+    let WarmUp::Answered(accepted) = *warm else {
+        return Err("it can't be proven: the model refuses made-up inputs".into());
+    };
+    let (inputs, Some(runner)) = (&loaded.inputs, loaded.runners.first_mut()) else {
+        return Err("no thread runs it".into());
+    };
+    // One of anything hides what a longer axis would show.
+    let mut why = String::new();
+    for length in [accepted.max(2), accepted] {
+        match prove(runner.as_mut(), &Probe { inputs, axes: &axes, length }) {
+            Ok(_) => return Ok(batching(axes)),
+            Err(Unproven::Differs(how)) => return Err(how),
+            Err(Unproven::Refused(refusal)) => why = refusal,
+        }
+    }
+    Err(format!("it can't be proven: {why}"))
 }
 
 /// More than this is no warm-up.

@@ -1,6 +1,8 @@
 //! One process, one model: loads it, proves it, answers until told to stop.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::batch::{BatchWish, Limits};
 use super::engine::ort::{self, LoadOptions, Provider, ProviderName};
 use super::engine::{LoadError, Reason, RunError};
 use super::listen::{self, Phase};
@@ -16,8 +19,9 @@ use super::metrics::Metrics;
 use super::model::{Identity, Model, Server};
 use super::queue::Queue;
 use super::report::{Report, Reporter};
-use super::warmup::warm_up;
-use crate::formats::RevisionPhase;
+use super::warmup::{WarmUp, prove_batching, warm_up};
+use crate::formats::{BatchingState, RevisionPhase};
+use crate::onnx::{MAX_READ, Walk};
 
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
@@ -29,7 +33,8 @@ pub struct WorkerOptions {
     pub cpus: usize,
     /// Bytes of data (RLIMIT_DATA); None: no cap.
     pub memory_limit: Option<u64>,
-    pub queue_capacity: usize,
+    pub queue: Limits,
+    pub batching: BatchWish,
     pub max_request_bytes: usize,
     pub request_timeout: Duration,
     pub drain: Duration,
@@ -74,14 +79,15 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
         let (reporter, metrics) = (reporter.clone(), metrics.clone());
         tokio::task::spawn_blocking(move || load(&options, &reporter, metrics))
     };
-    let mut ready = false;
+    let mut proven: Option<Report> = None;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             () = &mut serving => return Ok(0),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut gone => break,
-            loaded = &mut loading, if !ready => {
+            loaded = &mut loading, if proven.is_none() => {
                 let loaded = loaded.unwrap_or_else(|panic| {
                     Err(LoadError { reason: Reason::CrashLooping, message: format!("loading failed: {panic}") })
                 });
@@ -89,12 +95,17 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
                     Ok((model, report)) => {
                         server.publish(model);
                         reporter.send(&report);
-                        ready = true;
+                        proven = Some(report);
                     }
                     Err(error) => {
                         fail(&reporter, error);
                         return Ok(EXIT_LOAD_FAILED);
                     }
+                }
+            }
+            _ = tick.tick() => {
+                if let (Some(report), Ok(model)) = (&mut proven, server.model()) {
+                    tell_batching(report, model.queue.row_limit(), &reporter, &metrics);
                 }
             }
             () = server.poisoned.notified() => {
@@ -108,7 +119,7 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
     }
 
     // A model that is still loading has no requests to finish, and can't be interrupted.
-    if !ready {
+    if proven.is_none() {
         return Ok(0);
     }
     tracing::info!("draining");
@@ -123,6 +134,18 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
         tracing::warn!("requests were still running at the end of the grace period");
     }
     Ok(0)
+}
+
+/// Says what the measured curve allows, whenever that has changed.
+fn tell_batching(report: &mut Report, limit: Option<usize>, reporter: &Reporter, metrics: &Metrics) {
+    metrics.row_limit(limit.unwrap_or(0));
+    let Some(batching) = report.batching.as_mut().filter(|b| b.on && b.max_rows != limit) else { return };
+    batching.max_rows = limit;
+    if limit.is_none() {
+        batching.on = false;
+        batching.reason = Some("an output of the model does not follow its inputs".into());
+    }
+    reporter.send(report);
 }
 
 /// Loads and proves the model; blocks.
@@ -152,7 +175,7 @@ fn load(
     reporter.send(&report);
 
     let started = Instant::now();
-    let refusal = warm_up(&mut loaded).map_err(|e| {
+    let warm = warm_up(&mut loaded).map_err(|e| {
         let reason = match (&e, loaded.device == ProviderName::Cpu.name()) {
             (RunError::OutOfMemory(_), true) => Reason::OutOfMemory,
             (RunError::OutOfMemory(_), false) => Reason::InsufficientGpuMemory,
@@ -160,15 +183,44 @@ fn load(
         };
         LoadError { reason, message: format!("the first run failed: {e}") }
     })?;
+    let quantizes = quantizes_dynamically(&options.model);
+    let batching = prove_batching(&mut loaded, &warm, &options.batching, quantizes);
     timed("warmup", started, &mut report);
     report.phase = RevisionPhase::Proven;
+    report.batching = Some(match &batching {
+        Ok(_) => BatchingState { on: true, reason: None, max_rows: None },
+        Err(why) => BatchingState { on: false, reason: Some(why.clone()), max_rows: None },
+    });
+    let refusal = match warm {
+        WarmUp::Answered(_) => None,
+        WarmUp::Refused(message) => Some(message),
+    };
     report.message = [loaded.note, refusal].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
 
-    let queue = Queue::start(loaded.runners, options.queue_capacity, metrics).map_err(|e| LoadError {
-        reason: Reason::OutOfMemory,
-        message: format!("a thread can't be started: {e}"),
+    let queue = Queue::start(loaded.runners, batching.ok(), options.queue, metrics).map_err(|e| {
+        LoadError { reason: Reason::OutOfMemory, message: format!("a thread can't be started: {e}") }
     })?;
     Ok((Model { inputs: loaded.inputs, outputs: loaded.outputs, queue }, report))
+}
+
+/// Whether the graph has an operator whose scale depends on all rows of a run. A file that can't be read here is ONNX
+/// Runtime's to complain about.
+fn quantizes_dynamically(model: &Path) -> bool {
+    let read = || -> Option<bool> {
+        let mut file = File::open(model).ok()?;
+        let mut walk = Walk::new(file.metadata().ok()?.len()).ok()?;
+        let mut buffer = [0; MAX_READ];
+        while let Some(range) = walk.wanted().ok()? {
+            file.seek(SeekFrom::Start(range.offset)).ok()?;
+            let count = file.read(buffer.get_mut(..range.len)?).ok()?;
+            if count == 0 {
+                return None;
+            }
+            walk.supply(buffer.get(..count)?).ok()?;
+        }
+        Some(walk.finish().ok()?.quantizes_dynamically)
+    };
+    read().unwrap_or(false)
 }
 
 fn fail(reporter: &Reporter, error: LoadError) {

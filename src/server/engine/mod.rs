@@ -7,6 +7,7 @@ pub mod ort;
 #[allow(unsafe_code)]
 mod raw;
 
+use super::batch::TensorAxes;
 use crate::protocol::{Tensor, TensorSpec};
 
 /// Runs one model on one thread at a time; a server has several.
@@ -20,6 +21,9 @@ pub trait Runner: Send {
 pub struct Loaded {
     pub inputs: Vec<TensorSpec>,
     pub outputs: Vec<TensorSpec>,
+    /// The same tensors, with the names of their axes.
+    pub input_axes: Vec<TensorAxes>,
+    pub output_axes: Vec<TensorAxes>,
     /// One a thread.
     pub runners: Vec<Box<dyn Runner>>,
     /// The first execution provider asked for: `CPU`, `CUDA`, `TensorRT`.

@@ -12,7 +12,9 @@ use ort::value::{Outlet, TensorElementType, ValueType};
 
 use super::raw::SharedSession;
 use super::{LoadError, Loaded, Reason, RunError, Runner, explain};
+use crate::formats::Dim;
 use crate::protocol::{Datatype, Tensor, TensorSpec};
+use crate::server::batch::TensorAxes;
 
 /// How a model is to be loaded.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +139,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
     let runners = (0..count).map(|_| Box::new(OrtRunner(shared.clone())) as Box<dyn Runner>).collect();
     let device = options.providers.first().map_or(ProviderName::Cpu, |p| p.name);
     Ok(Loaded {
+        input_axes: signature.input_axes,
+        output_axes: signature.output_axes,
         inputs: signature.inputs,
         outputs: signature.outputs,
         runners,
@@ -284,30 +288,37 @@ impl Tuning {
 struct Signature {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    input_axes: Vec<TensorAxes>,
+    output_axes: Vec<TensorAxes>,
     note: Option<String>,
 }
 
 impl Signature {
     fn read(session: &Session) -> Result<Self, LoadError> {
-        let spec = |outlet: &Outlet| -> Result<TensorSpec, String> {
-            let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        let read = |outlet: &Outlet| -> Result<(TensorSpec, TensorAxes), String> {
+            let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
                 return Err(format!("{:?} is not a tensor", outlet.name()));
             };
             let datatype = datatype(*ty).ok_or_else(|| {
                 format!("{:?} has element type {ty}, which the protocol lacks", outlet.name())
             })?;
-            Ok(TensorSpec { name: outlet.name().into(), datatype, shape: shape.to_vec() })
+            let dims = shape.iter().zip(dimension_symbols.iter()).map(|(length, symbol)| match length {
+                0.. => Dim::Fixed(*length),
+                _ => Dim::Dynamic(symbol.clone()),
+            });
+            let axes = TensorAxes { name: outlet.name().into(), datatype, dims: dims.collect() };
+            Ok((TensorSpec { name: outlet.name().into(), datatype, shape: shape.to_vec() }, axes))
         };
-        let inputs = session
-            .inputs()
-            .iter()
-            .map(spec)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| invalid(format!("input {e}: no request can carry it")))?;
-        let (mut outputs, mut left_out) = (Vec::new(), Vec::new());
+        let inputs = session.inputs().iter().map(read).collect::<Result<Vec<_>, _>>();
+        let inputs = inputs.map_err(|e| invalid(format!("input {e}: no request can carry it")))?;
+        let (inputs, input_axes) = inputs.into_iter().unzip();
+        let (mut outputs, mut output_axes, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for outlet in session.outputs() {
-            match spec(outlet) {
-                Ok(output) => outputs.push(output),
+            match read(outlet) {
+                Ok((output, axes)) => {
+                    outputs.push(output);
+                    output_axes.push(axes);
+                }
                 Err(e) => left_out.push(e),
             }
         }
@@ -318,7 +329,7 @@ impl Signature {
             )));
         }
         let note = (!left_out.is_empty()).then(|| format!("outputs left out: {}", left_out.join("; ")));
-        Ok(Self { inputs, outputs, note })
+        Ok(Self { inputs, outputs, input_axes, output_axes, note })
     }
 }
 

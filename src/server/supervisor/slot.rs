@@ -266,6 +266,7 @@ impl Slot {
                 .and_then(|l| l.digest.clone())
                 .or_else(|| self.assignment.source.sha256.clone()),
             device: report.and_then(|r| r.device.clone()),
+            batching: report.and_then(|r| r.batching.clone()),
             seconds,
         }
     }
