@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::batch::{BatchWish, Limits};
 use super::cgroup::Cgroup;
+use super::console::Console;
 use super::engine::ort::{Provider, ProviderName};
 use super::model::Identity;
 use super::report::Reporter;
@@ -17,19 +18,29 @@ use super::supervisor::{self, SupervisorOptions};
 use super::worker::{self, WorkerOptions};
 use crate::formats::{paths, ports};
 
-/// Serves ONNX models by the Open Inference Protocol, version 2: REST and gRPC on one port.
+/// Serves an ONNX model by the Open Inference Protocol, version 2: REST and gRPC on one port.
+///
+/// For example: modelwright-server --model resnet50.onnx, then curl localhost:8000/v2/models/resnet50
 #[derive(Debug, Parser)]
-#[command(name = "modelwright-server", version)]
+#[command(
+    name = "modelwright-server",
+    version,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    override_usage = "modelwright-server --model FILE [OPTIONS]"
+)]
 pub struct Cli {
+    #[command(flatten)]
+    serve: Serve,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve a model file, without Kubernetes.
-    Serve(Serve),
     /// The main process of a serving pod: runs one worker for each assigned revision.
+    #[command(hide = true)]
     Supervise(Supervise),
     /// One model, under a supervisor.
     #[command(hide = true)]
@@ -47,26 +58,26 @@ struct Runtime {
     #[arg(long = "session-option", value_name = "KEY=VALUE")]
     session_options: Vec<String>,
     /// Largest request body, in bytes.
-    #[arg(long, default_value_t = 64 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     max_request_bytes: usize,
     /// Requests that may wait for a thread; more are refused with 503.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, value_name = "REQUESTS", default_value_t = 1000)]
     max_queued_requests: usize,
     /// Bytes of inputs that may wait for a thread; more are refused with 503.
-    #[arg(long, default_value_t = 256 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
     max_queued_bytes: usize,
     /// Rows that requests may share a run with. Absent: as many as pay, by measurement, where it is proven that answers
     /// don't depend on neighbours. 1: never.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_batch_size: Option<u32>,
     /// How long an idle thread waits for a fuller batch. 0: not at all.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     max_queue_delay_microseconds: u64,
     /// The batch axis of an input or output, where the model's signature does not tell it; repeatable.
     #[arg(long = "batch-axis", value_name = "TENSOR=AXIS")]
     batch_axes: Vec<String>,
     /// A request that takes longer is answered with 504.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     request_timeout_seconds: u64,
 }
 
@@ -143,8 +154,8 @@ impl Stop {
 #[derive(Debug, Args)]
 struct Serve {
     /// An ONNX file; external data lies beside it.
-    #[arg(long)]
-    model: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// The model's name in requests; default: the file's name without its ending.
     #[arg(long)]
     name: Option<String>,
@@ -202,11 +213,12 @@ struct Worker {
 /// Runs the command; the process's exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    crate::telemetry::init();
+    let by_hand = cli.command.is_none() && Console::is_wanted();
+    crate::telemetry::init_at(if by_hand { "warn" } else { "info" });
     let ended = silence_onnxruntime().and_then(|()| match cli.command {
-        Command::Supervise(arguments) => supervise(arguments),
-        Command::Worker(arguments) => work(arguments),
-        Command::Serve(arguments) => serve(arguments),
+        Some(Command::Supervise(arguments)) => supervise(arguments),
+        Some(Command::Worker(arguments)) => work(arguments),
+        None => serve(cli.serve, by_hand),
     });
     match ended {
         Ok(code) => ExitCode::from(code),
@@ -279,13 +291,19 @@ fn work(arguments: Worker) -> Result<u8, String> {
     start_worker(options, Reporter::supervisor().map_err(|e| format!("no supervisor: {e}"))?)
 }
 
-fn serve(arguments: Serve) -> Result<u8, String> {
-    if !arguments.model.is_file() {
-        return Err(format!("{} is not a file", arguments.model.display()));
+fn serve(arguments: Serve, by_hand: bool) -> Result<u8, String> {
+    let Some(model) = arguments.model else {
+        return Err("--model names the file to serve; --help says more".into());
+    };
+    if !model.is_file() {
+        return Err(format!("{} is not a file", model.display()));
     }
-    let stem = || arguments.model.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let stem = || model.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = arguments.name.clone().or_else(stem).unwrap_or_else(|| "model".into());
-    tracing::info!(name, port = arguments.port, "serving; stop with Ctrl-C");
+    let reporter = match by_hand {
+        true => Reporter::Console(Console::start(&model, arguments.port)),
+        false => Reporter::Log,
+    };
     let options = WorkerOptions {
         identity: Identity { name, version: "1".into(), revision: None, digest: None },
         port: arguments.port,
@@ -300,9 +318,9 @@ fn serve(arguments: Serve) -> Result<u8, String> {
         // Nothing routes to a laptop: whoever pressed Ctrl-C waits for running requests only.
         drain: Duration::ZERO,
         grace: Duration::from_secs(10),
-        model: arguments.model,
+        model,
     };
-    start_worker(options, Reporter::Log)
+    start_worker(options, reporter)
 }
 
 fn start_worker(options: WorkerOptions, reporter: Reporter) -> Result<u8, String> {

@@ -4,12 +4,13 @@
 //! modelwright-server supervise            PID 1 of the pod: assignment file in, state and readiness out
 //!   └─ modelwright-server worker          one process a revision: a crash stays its own
 //!        listen ──> rest | grpc ──> model (one InferRequest) ──> queue (batch) ──> engine, one OS thread a CPU
-//! modelwright-server serve                a worker for a laptop
+//! modelwright-server --model FILE         a worker for a laptop
 //! ```
 
 pub mod batch;
 pub mod cgroup;
 pub mod cli;
+pub mod console;
 pub mod engine;
 pub mod grpc;
 pub mod listen;

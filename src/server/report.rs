@@ -9,6 +9,8 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize};
 
+use super::console::Console;
+use super::model::Server;
 use crate::formats::{BatchingState, RevisionPhase};
 
 /// One line.
@@ -37,7 +39,9 @@ impl Report {
 /// Where reports go.
 pub enum Reporter {
     Supervisor(UnixStream),
-    /// A person who started the process.
+    /// A person at a terminal.
+    Console(Console),
+    /// Whoever started the process by hand, and reads its log.
     Log,
 }
 
@@ -47,7 +51,20 @@ impl Reporter {
         Ok(Self::Supervisor(std::io::stdin().as_fd().try_clone_to_owned()?.into()))
     }
 
+    /// The model answers from now on.
+    pub fn serving(&self, server: &Server, report: &Report) {
+        if let (Self::Console(console), Ok(model)) = (self, server.model()) {
+            console.serving(server, model, report.device.as_deref().unwrap_or_default());
+        }
+        self.send(report);
+    }
+
     pub fn send(&self, report: &Report) {
+        if let Self::Console(console) = self
+            && !matches!(report.phase, RevisionPhase::Loading | RevisionPhase::WarmingUp)
+        {
+            console.loaded();
+        }
         let load = report.seconds.get("load");
         let message = report.message.as_deref().unwrap_or_default();
         match report.phase {

@@ -94,7 +94,7 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
                 match loaded {
                     Ok((model, report)) => {
                         server.publish(model);
-                        reporter.send(&report);
+                        reporter.serving(&server, &report);
                         proven = Some(report);
                     }
                     Err(error) => {

@@ -90,11 +90,11 @@ pub fn command() -> Command {
     command
 }
 
-/// `modelwright-server serve`, ready.
+/// `modelwright-server --model`, ready.
 pub async fn serve(model: &Path, arguments: &[&str]) -> Process {
     let port = free_port();
     let child = command()
-        .args(["serve", "--name", "m", "--port", &port.to_string(), "--model"])
+        .args(["--name", "m", "--port", &port.to_string(), "--model"])
         .arg(model)
         .args(arguments)
         .spawn()
