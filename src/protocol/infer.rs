@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Tensor;
 
@@ -7,7 +7,10 @@ use super::Tensor;
 pub struct InferRequest {
     /// Echoed; empty when the client gave none.
     pub id: String,
-    pub parameters: Parameters,
+    /// How long the client waits; the server's own limit may be shorter.
+    pub timeout: Option<Duration>,
+    /// From 1, which comes first, to 9.
+    pub priority: Option<u8>,
     pub inputs: Vec<Tensor>,
     /// Empty: all outputs.
     pub outputs: Vec<RequestedOutput>,
@@ -28,17 +31,4 @@ pub struct InferResponse {
     pub model_version: String,
     pub id: String,
     pub outputs: Vec<Tensor>,
-}
-
-pub type Parameters = BTreeMap<String, Parameter>;
-
-/// The protocol's parameter values.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
-#[serde(untagged)]
-pub enum Parameter {
-    Bool(bool),
-    Int64(i64),
-    Uint64(u64),
-    Double(f64),
-    String(String),
 }

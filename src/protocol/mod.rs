@@ -16,15 +16,17 @@ mod datatype;
 mod error;
 mod infer;
 mod metadata;
+mod parameters;
 mod tensor;
 
 pub use datatype::Datatype;
 pub use error::{Error, Kind};
-pub use infer::{InferRequest, InferResponse, Parameter, Parameters, RequestedOutput};
+pub use infer::{InferRequest, InferResponse, RequestedOutput};
 pub use metadata::{ModelMetadata, ServerMetadata, TensorSpec};
 pub use tensor::{Tensor, bytes_elements, element_count};
 
-/// The extensions of the protocol that both codecs speak.
-pub const EXTENSIONS: &[&str] = &["binary_tensor_data"];
+/// The extensions of the protocol, all Triton's, that are spoken whole.
+pub const EXTENSIONS: &[&str] =
+    &["binary_tensor_data", "parameters", "schedule_policy", "model_configuration", "statistics"];
 /// The tensor axes that a request may have: no real model comes near, and nested JSON stays shallow.
 pub const MAX_RANK: usize = 32;

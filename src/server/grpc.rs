@@ -1,28 +1,46 @@
 //! The gRPC skin.
 
+mod standard;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::HeaderMap;
+use axum::routing::post;
+use tokio::sync::watch;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::listen::Phase;
 use super::model::Server;
 use super::queue::{Deadline, RETRY_AFTER};
+use super::refusal;
 use crate::protocol::grpc::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
 use crate::protocol::grpc::{decode, encode, proto};
 use crate::protocol::{Error, Kind};
 
-pub fn router(server: Arc<Server>) -> Router {
+pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Router {
     let limit = server.max_request_bytes;
+    let standard = standard::router(server.clone(), phase);
     let service = GrpcInferenceServiceServer::new(Service(server))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Deflate)
+        // Of a message, and of what a compressed one unpacks to.
         .max_decoding_message_size(limit)
         // An answer is as large as the model makes it.
         .max_encoding_message_size(usize::MAX);
-    tonic::service::Routes::new(service).into_axum_router().reset_fallback()
+    let mut router = tonic::service::Routes::new(service).into_axum_router().reset_fallback();
+    for (method, message) in refusal::METHODS {
+        let refuse = move || async move { failure(Error::new(Kind::MethodNotAllowed, message)) };
+        router = router.route(&format!("/inference.GRPCInferenceService/{method}"), post(refuse));
+    }
+    router.merge(standard)
 }
 
 struct Service(Arc<Server>);
@@ -88,12 +106,40 @@ impl GrpcInferenceService for Service {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let started = Instant::now();
-        let timeout = grpc_timeout(request.metadata())
-            .map_or(self.0.request_timeout, |t| t.min(self.0.request_timeout));
-        let result = self.answer(request.into_inner(), Deadline::new(started, timeout)).await;
+        let timeout = grpc_timeout(request.metadata());
+        let result = self.answer(request.into_inner(), started, timeout).await;
         let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
         self.0.metrics.request("grpc", outcome, started.elapsed());
         result.map(Response::new).map_err(status)
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<proto::ModelConfigRequest>,
+    ) -> Result<Response<proto::ModelConfigResponse>, Status> {
+        let request = request.into_inner();
+        self.0.check_name(&request.name, Some(&request.version)).map_err(status)?;
+        let config = self.0.model_config().map_err(status)?;
+        Ok(Response::new(proto::ModelConfigResponse { config: Some(config) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<proto::ModelStatisticsRequest>,
+    ) -> Result<Response<proto::ModelStatisticsResponse>, Status> {
+        let request = request.into_inner();
+        if !request.name.is_empty() {
+            self.0.check_name(&request.name, Some(&request.version)).map_err(status)?;
+        }
+        Ok(Response::new(self.0.model_statistics()))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<proto::RepositoryIndexRequest>,
+    ) -> Result<Response<proto::RepositoryIndexResponse>, Status> {
+        let models = self.0.repository_index(request.into_inner().ready);
+        Ok(Response::new(proto::RepositoryIndexResponse { models }))
     }
 }
 
@@ -101,12 +147,19 @@ impl Service {
     async fn answer(
         &self,
         message: proto::ModelInferRequest,
-        deadline: Deadline,
+        started: Instant,
+        timeout: Option<Duration>,
     ) -> Result<proto::ModelInferResponse, Error> {
         self.0.check_name(&message.model_name, Some(&message.model_version))?;
+        let statistics = &self.0.metrics.statistics;
         let mut request = decode(message)?;
-        let response = self.0.infer(&mut request, deadline).await?;
-        Ok(encode(response, &request))
+        statistics.decoded(started.elapsed());
+        let allowed = self.0.allowed(timeout).min(self.0.allowed(request.timeout));
+        let response = self.0.infer(&mut request, Deadline::new(started, allowed)).await?;
+        let ran = Instant::now();
+        let answer = encode(response, &request);
+        statistics.encoded(ran.elapsed());
+        Ok(answer)
     }
 }
 
@@ -137,6 +190,13 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 /// A status as a whole HTTP response.
 pub fn failure(error: Error) -> axum::response::Response {
     status(error).into_http()
+}
+
+/// Clients' libraries say of every request which compressions they know: answers are compressed where the request was.
+pub fn compress_like_the_request(headers: &mut HeaderMap) {
+    if !headers.contains_key("grpc-encoding") {
+        headers.remove("grpc-accept-encoding");
+    }
 }
 
 /// tonic says OUT_OF_RANGE of a message above the limit; gRPC's own libraries, and clients, know RESOURCE_EXHAUSTED.

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::model::{Identity, Server};
-use super::{grpc, rest};
+use super::{grpc, refusal, rest};
 use crate::protocol::{Error, Kind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,13 +60,16 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// The worker's application: both skins, and the headers that every answer bears.
-pub fn worker_router(server: Arc<Server>) -> Router {
+pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Router {
     let headers = identity_headers(&server.identity);
     let timeout = server.request_timeout;
-    let finish = move |request: axum::extract::Request, next: Next| {
+    let finish = move |mut request: axum::extract::Request, next: Next| {
         let headers = headers.clone();
         async move {
             let is_grpc = grpc::is_grpc(request.headers());
+            if is_grpc {
+                grpc::compress_like_the_request(request.headers_mut());
+            }
             let mut response = match is_grpc {
                 // REST has its deadlines inside; tonic reads the message before our code is called.
                 false => next.run(request).await,
@@ -83,7 +86,7 @@ pub fn worker_router(server: Arc<Server>) -> Router {
         }
     };
     rest::router(server.clone())
-        .merge(grpc::router(server))
+        .merge(grpc::router(server, phase))
         .fallback(unknown_path)
         .layer(axum::middleware::from_fn(finish))
 }
@@ -101,7 +104,7 @@ fn identity_headers(identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
 async fn unknown_path(request: Request<Body>) -> Response {
     match grpc::is_grpc(request.headers()) {
         true => grpc::failure(Error::new(Kind::MethodNotAllowed, "this server does not have this method")),
-        false => rest::Failure(Error::not_found("unknown path")).into_response(),
+        false => rest::Failure(Error::not_found(refusal::unknown_path(request.uri().path()))).into_response(),
     }
 }
 

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::statistics::Statistics;
+
 /// The format `/metrics` answers in.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -38,6 +40,8 @@ pub struct Metrics {
     batch_rows: Histogram,
     batch_row_limit: Gauge,
     load: Family<PhaseLabels, Gauge<f64, AtomicU64>>,
+    /// The same, as Triton's clients ask for it.
+    pub statistics: Arc<Statistics>,
 }
 
 impl Metrics {
@@ -57,6 +61,7 @@ impl Metrics {
             batch_rows: Histogram::new(ROW_BUCKETS.iter().copied()),
             batch_row_limit: Gauge::default(),
             load: Family::default(),
+            statistics: Arc::default(),
         };
         registry.register(
             "modelwright_requests",
@@ -109,6 +114,10 @@ impl Metrics {
     pub fn request(&self, protocol: &'static str, outcome: &'static str, took: Duration) {
         self.requests.get_or_create(&RequestLabels { protocol, outcome }).inc();
         self.request_duration.observe(took.as_secs_f64());
+        match outcome {
+            "ok" => self.statistics.succeeded(took),
+            _ => self.statistics.failed(took),
+        }
     }
 
     pub fn queued(&self, requests: usize, bytes: usize) {
@@ -118,6 +127,7 @@ impl Metrics {
 
     pub fn waited(&self, waited: Duration) {
         self.queue_duration.observe(waited.as_secs_f64());
+        self.statistics.queued(waited);
     }
 
     pub fn computed(&self, rows: usize, took: Duration) {

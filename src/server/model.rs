@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::engine::RunError;
 use super::metrics::Metrics;
 use super::queue::{self, Deadline, Queue};
 use crate::protocol::{
-    Error, InferRequest, InferResponse, Kind, ModelMetadata, Parameter, ServerMetadata, Tensor, TensorSpec,
+    Error, InferRequest, InferResponse, Kind, ModelMetadata, ServerMetadata, Tensor, TensorSpec,
 };
 
 /// The longest name of a model in a URL: a Kubernetes name has at most 253 characters.
@@ -23,6 +23,7 @@ pub struct Server {
     pub max_request_bytes: usize,
     pub metrics: Metrics,
     model: OnceLock<Model>,
+    ready: watch::Sender<bool>,
     /// Told when the model can't answer any more: the process must be replaced.
     pub poisoned: Arc<Notify>,
 }
@@ -50,14 +51,20 @@ impl Server {
         max_request_bytes: usize,
         metrics: Metrics,
     ) -> Self {
-        let (model, poisoned) = (OnceLock::new(), Arc::default());
-        Self { identity, request_timeout, max_request_bytes, metrics, model, poisoned }
+        let (model, ready, poisoned) = (OnceLock::new(), watch::Sender::new(false), Arc::default());
+        Self { identity, request_timeout, max_request_bytes, metrics, model, ready, poisoned }
     }
 
     /// Serves `model` from now on.
     pub fn publish(&self, model: Model) {
         // A second model is never loaded into a process.
         let _ = self.model.set(model);
+        self.ready.send_replace(true);
+    }
+
+    /// `is_ready`, now and when it changes.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     pub fn is_ready(&self) -> bool {
@@ -111,6 +118,11 @@ impl Server {
         })
     }
 
+    /// How long a request may take that says how long its client waits.
+    pub fn allowed(&self, timeout: Option<Duration>) -> Duration {
+        timeout.map_or(self.request_timeout, |timeout| timeout.min(self.request_timeout))
+    }
+
     /// Answers a request, whose name and version were checked, before `deadline`.
     pub async fn infer(
         &self,
@@ -120,7 +132,8 @@ impl Server {
         let model = self.model()?;
         let inputs = arrange(&model.inputs, std::mem::take(&mut request.inputs))?;
         let outputs = choose(&model.outputs, request)?;
-        let job = queue::Request { inputs, outputs, priority: priority(request)?, deadline };
+        let priority = request.priority.unwrap_or(DEFAULT_PRIORITY);
+        let job = queue::Request { inputs, outputs, priority, deadline };
         let outputs = match model.queue.run(job).await? {
             Ok(outputs) => outputs,
             Err(RunError::Refused(message)) => return Err(Error::invalid(message)),
@@ -144,16 +157,6 @@ impl Server {
 
 /// Where a request without a priority stands: some may go before it, some may wait.
 const DEFAULT_PRIORITY: u8 = 5;
-
-/// Triton's parameter `priority`: 1 comes first; 0, or none, is the default.
-fn priority(request: &InferRequest) -> Result<u8, Error> {
-    match request.parameters.get("priority") {
-        None | Some(Parameter::Int64(0) | Parameter::Uint64(0)) => Ok(DEFAULT_PRIORITY),
-        Some(Parameter::Int64(level @ 1..=9)) => Ok(*level as u8),
-        Some(Parameter::Uint64(level @ 1..=9)) => Ok(*level as u8),
-        Some(_) => Err(Error::invalid("parameter priority must be a number from 0 to 9")),
-    }
-}
 
 /// The inputs in the model's order: each once, of its type and shape.
 pub fn arrange(specs: &[TensorSpec], inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {

@@ -134,6 +134,13 @@ impl Queue {
         }
     }
 
+    /// Rows of one run at most, whatever is learnt, where they lie along the first axis of every tensor.
+    pub fn max_batch_size(&self) -> Option<usize> {
+        let Batching { axes, max_rows, .. } = self.shared.batching.as_ref()?;
+        let first = axes.inputs.iter().chain(&axes.outputs).all(|axis| *axis == 0);
+        first.then(|| max_rows.unwrap_or(MAX_ROWS))
+    }
+
     /// Rows of one run at most, of the shape that is learnt best; None: runs are not shared.
     pub fn row_limit(&self) -> Option<usize> {
         let batching = self.shared.batching.as_ref()?;
@@ -337,8 +344,9 @@ impl Shared {
         });
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let total = rows.iter().sum();
-        let results =
-            self.timed(runner, &joined, outputs, &batch[0].shape, total).map_err(|e| e.to_string())?;
+        let results = self
+            .timed(runner, &joined, outputs, &batch[0].shape, total, batch.len())
+            .map_err(|e| e.to_string())?;
         let mut answers: Vec<Vec<Tensor>> = vec![Vec::with_capacity(outputs.len()); batch.len()];
         for (whole, output) in results.into_iter().zip(outputs) {
             let axis = batching.axes.outputs.get(*output).copied().unwrap_or(0);
@@ -358,7 +366,7 @@ impl Shared {
             if item.reply.is_closed() {
                 continue; // the client has gone
             }
-            let _ = item.reply.send(self.timed(runner, &item.inputs, &item.outputs, &shape, rows));
+            let _ = item.reply.send(self.timed(runner, &item.inputs, &item.outputs, &shape, rows, 1));
         }
     }
 
@@ -369,12 +377,16 @@ impl Shared {
         outputs: &[usize],
         shape: &Shape,
         rows: usize,
+        requests: usize,
     ) -> Result<Vec<Tensor>, RunError> {
         let started = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| runner.run(inputs, outputs)))
             .unwrap_or_else(|_| Err(RunError::Failed("the run panicked: this is a bug".into())));
         let took = started.elapsed();
         self.metrics.computed(rows, took);
+        if result.is_ok() {
+            self.metrics.statistics.executed(requests, rows, took);
+        }
         if result.is_ok() && *shape != Shape::Alone {
             let mut state = self.lock();
             if state.curves.len() >= MAX_CURVES && !state.curves.contains_key(shape) {

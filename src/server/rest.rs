@@ -1,23 +1,25 @@
 //! The REST skin.
 
+mod compression;
+mod infer;
+
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 
 use super::metrics;
 use super::model::Server;
-use super::queue::{Deadline, RETRY_AFTER};
-use crate::protocol::rest::{HEADER_LENGTH, decode, encode};
+use super::queue::RETRY_AFTER;
 use crate::protocol::{Error, Kind};
+
+/// Describes every path below; kept true by tests.
+const OPENAPI: &str = include_str!("rest/openapi.json");
 
 pub fn router(server: Arc<Server>) -> Router {
     Router::new()
@@ -28,8 +30,15 @@ pub fn router(server: Arc<Server>) -> Router {
         .route("/v2/models/{name}/versions/{version}", get(model_metadata))
         .route("/v2/models/{name}/ready", get(model_ready))
         .route("/v2/models/{name}/versions/{version}/ready", get(model_ready))
-        .route("/v2/models/{name}/infer", post(infer))
-        .route("/v2/models/{name}/versions/{version}/infer", post(infer))
+        .route("/v2/models/{name}/infer", post(infer::infer))
+        .route("/v2/models/{name}/versions/{version}/infer", post(infer::infer))
+        .route("/v2/models/{name}/config", get(model_config))
+        .route("/v2/models/{name}/versions/{version}/config", get(model_config))
+        .route("/v2/models/stats", get(server_statistics))
+        .route("/v2/models/{name}/stats", get(model_statistics))
+        .route("/v2/models/{name}/versions/{version}/stats", get(model_statistics))
+        .route("/v2/repository/index", post(repository_index))
+        .route("/v2/openapi.json", get(openapi))
         .route("/metrics", get(worker_metrics))
         .method_not_allowed_fallback(|| async {
             Failure(Error::new(Kind::MethodNotAllowed, "this path does not take this method"))
@@ -98,78 +107,46 @@ async fn worker_metrics(State(server): State<Arc<Server>>) -> Result<Response, F
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-async fn infer(
+async fn model_config(
     State(server): State<Arc<Server>>,
     Path(target): Path<Target>,
-    headers: HeaderMap,
-    body: Body,
 ) -> Result<Response, Failure> {
-    let started = Instant::now();
     target.check(&server)?;
-    let result = answer(&server, &headers, body, started).await;
-    let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
-    server.metrics.request("rest", outcome, started.elapsed());
-    result.map_err(Failure)
+    let config = server.model_config().map_err(Failure)?;
+    Ok(axum::Json(config).into_response())
 }
 
-async fn answer(
-    server: &Server,
-    headers: &HeaderMap,
-    body: Body,
-    started: Instant,
-) -> Result<Response, Error> {
-    check_media(headers)?;
-    let header_length = header_length(headers)?;
-    let body = read(server, headers, body).await?;
-    let mut request = decode(&body, header_length)?;
-    drop(body);
-    let response = server.infer(&mut request, Deadline::new(started, server.request_timeout)).await?;
-    let encoded = encode(&response, &request)?;
-    let kind = if encoded.header_length.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut answer = ([(header::CONTENT_TYPE, kind)], encoded.body).into_response();
-    if let Some(length) = encoded.header_length {
-        answer.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
-    }
-    Ok(answer)
+async fn server_statistics(State(server): State<Arc<Server>>) -> Response {
+    axum::Json(server.model_statistics()).into_response()
 }
 
-/// Refuses what is surely no request of this protocol. `curl -d` says it sends a form: that is let through.
-fn check_media(headers: &HeaderMap) -> Result<(), Error> {
-    let refuse = |what: String| Err(Error::new(Kind::UnsupportedMedia, what));
-    let text =
-        |name| headers.get(name).map(|v: &HeaderValue| String::from_utf8_lossy(v.as_bytes()).to_lowercase());
-    if let Some(encoding) = text(header::CONTENT_ENCODING).filter(|e| e != "identity") {
-        return refuse(format!("content-encoding {encoding} is not supported: send the body as it is"));
-    }
-    let Some(kind) = text(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    match essence {
-        "" | "application/json" | "application/octet-stream" | "application/x-www-form-urlencoded" => Ok(()),
-        other => refuse(format!("content-type {other} is not supported: send application/json")),
-    }
+async fn model_statistics(
+    State(server): State<Arc<Server>>,
+    Path(target): Path<Target>,
+) -> Result<Response, Failure> {
+    target.check(&server)?;
+    Ok(axum::Json(server.model_statistics()).into_response())
 }
 
-fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
-    let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
-    match value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
-        Some(length) => Ok(Some(length)),
-        None => Err(Error::invalid("Inference-Header-Content-Length is not a number")),
-    }
+/// The body may be left out.
+#[derive(Default, Deserialize)]
+struct IndexRequest {
+    #[serde(default)]
+    ready: bool,
 }
 
-/// The whole body, within the limits of size and time.
-async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
-    let limit = server.max_request_bytes;
-    // Said in advance, it is refused before a byte is kept.
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return Err(Error::too_large(limit));
-    }
-    let whole = tokio::time::timeout(server.request_timeout, Limited::new(body, limit).collect());
-    match whole.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(Error::too_large(limit)),
-        Ok(Err(_)) => Err(Error::invalid("the body ended early")),
-        Err(_) => Err(Error::new(Kind::SlowRequest, "the body did not arrive in time")),
-    }
+async fn repository_index(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Failure> {
+    /// Far more than the request can hold.
+    const LIMIT: usize = 64 << 10;
+    let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| Failure(Error::too_large(LIMIT)))?;
+    let request = match body.is_empty() {
+        true => IndexRequest::default(),
+        false => serde_json::from_slice(&body)
+            .map_err(|e| Failure(Error::invalid(format!("the request is not an index request: {e}"))))?,
+    };
+    Ok(axum::Json(server.repository_index(request.ready)).into_response())
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }

@@ -73,7 +73,8 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
         }
     };
     let (phase, phases) = watch::channel(Phase::Serving);
-    let mut serving = pin!(listen::serve(listener, listen::worker_router(server.clone()), phases));
+    let router = listen::worker_router(server.clone(), phases.clone());
+    let mut serving = pin!(listen::serve(listener, router, phases));
     let mut gone = pin!(reporter.gone());
     let mut loading = {
         let (reporter, metrics) = (reporter.clone(), metrics.clone());

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tower::util::BoxCloneService;
 
-type Channel = BoxCloneService<hyper::Request<Body>, hyper::Response<hyper::body::Incoming>, hyper::Error>;
+pub type Channel =
+    BoxCloneService<hyper::Request<Body>, hyper::Response<hyper::body::Incoming>, hyper::Error>;
 
 pub async fn connect(port: u16) -> GrpcInferenceServiceClient<Channel> {
     open(port).await.0
@@ -16,6 +17,15 @@ pub async fn connect(port: u16) -> GrpcInferenceServiceClient<Channel> {
 
 /// The second half ends when the connection does.
 pub async fn open(port: u16) -> (GrpcInferenceServiceClient<Channel>, JoinHandle<hyper::Result<()>>) {
+    let (channel, origin, connection) = channel(port).await;
+    let client = GrpcInferenceServiceClient::with_origin(channel, origin)
+        .max_decoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    (client, connection)
+}
+
+/// For a client of any service.
+pub async fn channel(port: u16) -> (Channel, Uri, JoinHandle<hyper::Result<()>>) {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -24,9 +34,5 @@ pub async fn open(port: u16) -> (GrpcInferenceServiceClient<Channel>, JoinHandle
         let mut sender = sender.clone();
         async move { sender.send_request(request).await }
     });
-    let origin: Uri = format!("http://127.0.0.1:{port}").parse().unwrap();
-    let client = GrpcInferenceServiceClient::with_origin(BoxCloneService::new(channel), origin)
-        .max_decoding_message_size(usize::MAX)
-        .max_encoding_message_size(usize::MAX);
-    (client, connection)
+    (BoxCloneService::new(channel), format!("http://127.0.0.1:{port}").parse().unwrap(), connection)
 }

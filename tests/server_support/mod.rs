@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use modelwright::formats::{PodState, RevisionPhase};
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 /// Generous: two cores may be shared with a compiler.
@@ -107,6 +108,29 @@ pub async fn serve(model: &Path, arguments: &[&str]) -> Process {
     process
 }
 
+/// `modelwright-server serve` and its model.
+pub struct Served {
+    pub process: Process,
+    _folder: TempDir,
+}
+
+impl Served {
+    pub async fn new(model: &[u8], arguments: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(&path, model).unwrap();
+        Self { process: serve(&path, arguments).await, _folder: folder }
+    }
+
+    pub async fn at(model: &Path, arguments: &[&str]) -> Self {
+        Self { process: serve(model, arguments).await, _folder: TempDir::new().unwrap() }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.process.port
+    }
+}
+
 /// Asks again until there is an answer.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -154,6 +178,11 @@ pub async fn infer(port: u16, request: &serde_json::Value) -> (u16, serde_json::
     let body = serde_json::from_slice(response.body())
         .unwrap_or_else(|e| panic!("{e}: {:?}", String::from_utf8_lossy(response.body())));
     (response.status().as_u16(), body)
+}
+
+/// An input or output in JSON.
+pub fn fp32(name: &str, shape: &[i64], data: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({"name": name, "datatype": "FP32", "shape": shape, "data": data})
 }
 
 /// The pod's state, once `accept` likes it.

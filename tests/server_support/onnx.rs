@@ -104,3 +104,13 @@ pub fn identity(element: i64, shape: &[i64]) -> Vec<u8> {
         vec![value("y", element, shape)],
     )
 }
+
+/// `sum = a + b`, both of two dynamic axes; `same` is `a` itself.
+pub fn add() -> Vec<u8> {
+    model(
+        17,
+        vec![node("Add", "", &["a", "b"], &["sum"]), node("Identity", "", &["a"], &["same"])],
+        vec![value("a", types::FLOAT, &[-1, -1]), value("b", types::FLOAT, &[-1, -1])],
+        vec![value("sum", types::FLOAT, &[-1, -1]), value("same", types::FLOAT, &[-1, -1])],
+    )
+}

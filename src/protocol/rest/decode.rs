@@ -6,9 +6,8 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::data::{DataSeed, Parsed};
-use crate::protocol::{
-    Datatype, Error, InferRequest, Parameter, Parameters, RequestedOutput, Tensor, element_count,
-};
+use crate::protocol::parameters::Parameters;
+use crate::protocol::{Datatype, Error, InferRequest, RequestedOutput, Tensor, element_count};
 
 /// Reads an inference request. `header_length` is the value of `Inference-Header-Content-Length`, if any.
 ///
@@ -35,19 +34,14 @@ pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest
         return Err(Error::invalid(format!("{} bytes follow the last tensor's binary data", binary.len())));
     }
 
-    let outputs = request
-        .outputs
-        .unwrap_or_default()
-        .into_iter()
-        .map(Output::into_request)
-        .collect::<Result<_, _>>()?;
     let parameters = request.parameters.unwrap_or_default();
     Ok(InferRequest {
         id: request.id.unwrap_or_default(),
-        binary_output: flag(&parameters, "binary_data_output")?.unwrap_or(false),
-        parameters,
+        timeout: parameters.timeout,
+        priority: parameters.priority,
+        binary_output: parameters.binary_data_output.unwrap_or(false),
         inputs,
-        outputs,
+        outputs: request.outputs.unwrap_or_default().into_iter().map(RequestedOutput::from).collect(),
     })
 }
 
@@ -55,14 +49,6 @@ fn sentence(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Data => error.to_string(),
         _ => format!("the request is not JSON: {error}"),
-    }
-}
-
-fn flag(parameters: &Parameters, name: &str) -> Result<Option<bool>, Error> {
-    match parameters.get(name) {
-        None => Ok(None),
-        Some(Parameter::Bool(value)) => Ok(Some(*value)),
-        Some(_) => Err(Error::invalid(format!("parameter {name} must be true or false"))),
     }
 }
 
@@ -81,11 +67,9 @@ struct Output {
     parameters: Option<Parameters>,
 }
 
-impl Output {
-    fn into_request(self) -> Result<RequestedOutput, Error> {
-        let binary = flag(&self.parameters.unwrap_or_default(), "binary_data")
-            .map_err(|e| Error::invalid(format!("output {:?}: {e}", self.name)))?;
-        Ok(RequestedOutput { name: self.name, binary })
+impl From<Output> for RequestedOutput {
+    fn from(output: Output) -> Self {
+        Self { name: output.name, binary: output.parameters.and_then(|p| p.binary_data) }
     }
 }
 
@@ -189,14 +173,7 @@ impl Input<'_> {
     fn into_tensor(self, binary: &mut Bytes, has_binary: bool) -> Result<Tensor, Error> {
         let name = self.name;
         let wrong = |what: String| Error::invalid(format!("input {name:?}: {what}"));
-        let size = match self.parameters.get("binary_data_size") {
-            None => None,
-            Some(Parameter::Int64(size)) => match usize::try_from(*size) {
-                Ok(size) => Some(size),
-                Err(_) => return Err(wrong(format!("binary_data_size is {size}"))),
-            },
-            Some(_) => return Err(wrong("binary_data_size must be a number of bytes".into())),
-        };
+        let size = self.parameters.binary_data_size;
         let bytes = match (self.data, size) {
             (Some(_), Some(_)) => return Err(wrong("has both data and binary_data_size".into())),
             (None, None) => return Err(wrong("has neither data nor binary_data_size".into())),

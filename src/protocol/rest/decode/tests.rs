@@ -126,7 +126,7 @@ fn a_bad_request_is_refused_with_a_sentence() {
         (r#"{"inputs":[],"parameters":{"binary_data_output":1}}"#.into(), "binary_data_output must be true or false"),
         (
             r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"binary_data":"x"}}]}"#.into(),
-            "output \"y\": parameter binary_data must be true or false",
+            "parameter binary_data must be true or false",
         ),
     ];
     for (body, message) in cases {
@@ -146,7 +146,7 @@ fn bad_binary_data_is_refused_with_a_sentence() {
         (with(2), &[1, 2, 3][..], None, "1 bytes follow the last tensor's binary data"),
         (with(2), &[1], None, "binary_data_size is 2, but 1 bytes are left"),
         (with(3), &[1, 2, 3], None, "2 elements, 2 bytes, but 3 bytes came"),
-        (with(-1), &[], None, "binary_data_size is -1"),
+        (with(-1), &[], None, "parameter binary_data_size must be a number of bytes"),
         (with(2), &[1, 2], Some(10_000), "Inference-Header-Content-Length is 10000, but the body has"),
         (with(2), &[1, 2], Some(0), "the request is not JSON"),
         (with(2), &[1, 2], Some(10), "the request is not JSON"),
