@@ -118,4 +118,9 @@ impl HttpBody for Ends {
         self.ended = frame.is_none();
         Poll::Ready(frame)
     }
+
+    /// An error is an answer of headers alone, and clients must see that nothing follows.
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
 }
