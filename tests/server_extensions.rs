@@ -51,19 +51,20 @@ fn typed(count: usize) -> proto::ModelInferRequest {
 #[tokio::test]
 async fn the_model_s_configuration_is_the_same_on_both_protocols() {
     let served = Served::new(&add(), &[]).await;
-    let tensor = |name: &str| json!({"name": name, "data_type": "TYPE_FP32", "dims": [-1, -1]});
+    let tensor = |name: &str| json!({"name": name, "data_type": "TYPE_FP32", "dims": [-1]});
     for path in ["/v2/models/m/config", "/v2/models/m/versions/1/config"] {
         let config = read(served.port(), path).await;
         assert_eq!((&config["name"], &config["backend"]), (&json!("m"), &json!("onnxruntime")));
         assert_eq!(config["input"], json!([tensor("a"), tensor("b")]));
         assert_eq!(config["output"], json!([tensor("sum"), tensor("same")]));
+        assert_eq!(config["max_batch_size"], 64, "the axis of the batch stands before the dims");
     }
     let mut client = grpc::connect(served.port()).await;
     let request = proto::ModelConfigRequest { name: "m".into(), version: String::new() };
     let config = client.model_config(request).await.unwrap().into_inner().config.unwrap();
     assert_eq!((config.name.as_str(), config.platform.as_str()), ("m", "onnxruntime_onnx"));
     assert_eq!(config.input[1].data_type(), proto::DataType::TypeFp32);
-    assert_eq!(config.output[0].dims, [-1, -1]);
+    assert_eq!(config.output[0].dims, [-1]);
     let request = proto::ModelConfigRequest { name: "m".into(), version: "2".into() };
     assert_eq!(client.model_config(request).await.unwrap_err().code(), Code::NotFound);
 }
