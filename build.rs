@@ -36,6 +36,7 @@ mod server {
             .bytes(".inference.ModelInferRequest.raw_input_contents")
             .bytes(".inference.ModelInferResponse.raw_output_contents")
             .bytes(".inference.InferTensorContents.bytes_contents")
+            .codec_path("crate::server::codec::BoundedCodec")
             .build_transport(false); // no tonic client or server transport: the listener is ours
         for message in JSON {
             builder = builder.type_attribute(message, "#[derive(serde::Serialize)]");

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+/// Messages repeat names of the client's: gRPC carries them in a header, and clients accept 8 KiB of those, where each
+/// byte may take three.
+const LONGEST_MESSAGE: usize = 1024;
+
 /// What a client is told, the same on REST and gRPC.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -34,7 +38,12 @@ pub enum Kind {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push('…');
+        }
+        Self { kind, message }
     }
 
     pub fn invalid(message: impl Into<String>) -> Self {

@@ -30,3 +30,5 @@ pub const EXTENSIONS: &[&str] =
     &["binary_tensor_data", "parameters", "schedule_policy", "model_configuration", "statistics"];
 /// The tensor axes that a request may have: no real model comes near, and nested JSON stays shallow.
 pub const MAX_RANK: usize = 32;
+/// The inputs, or requested outputs, that a request may have; in gRPC all its parts together.
+pub const MAX_PARTS: usize = 16 << 10;

@@ -1,3 +1,4 @@
+use bytemuck::NoUninit;
 use bytes::Bytes;
 
 use super::metadata::Shape;
@@ -87,6 +88,17 @@ pub fn element_count(shape: &[i64]) -> Result<usize, String> {
 /// The elements of `BYTES` data. Stops where a length reaches beyond the data, with `rest` not empty.
 pub fn bytes_elements(data: &[u8]) -> Elements<'_> {
     Elements { rest: data }
+}
+
+/// The vector itself becomes the buffer.
+pub(super) fn owned<T: NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
+    struct Owner<T>(Vec<T>);
+    impl<T: NoUninit> AsRef<[u8]> for Owner<T> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::must_cast_slice(&self.0)
+        }
+    }
+    Bytes::from_owner(Owner(values))
 }
 
 pub struct Elements<'a> {

@@ -44,6 +44,8 @@ const MAX_CONNECTIONS: usize = 4096;
 /// From the opening of a connection, or the end of its last request, to the end of the next request's headers: clients'
 /// pools keep connections for about a minute.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// A client whose machine takes nothing more of an answer for this long is gone.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2's 64 KiB would let a stream carry one window a round trip.
 const HTTP2_WINDOW: u32 = 4 << 20;
 const HTTP2_STREAMS: u32 = 1024;
@@ -108,6 +110,15 @@ async fn unknown_path(request: Request<Body>) -> Response {
     }
 }
 
+/// How long a connection may do nothing.
+#[derive(Clone, Copy)]
+struct Patience {
+    headers: Duration,
+    stall: Duration,
+}
+
+const PATIENCE: Patience = Patience { headers: HEADER_TIMEOUT, stall: STALL_TIMEOUT };
+
 /// Accepts and answers until `Closing`, then finishes what runs. Drop it to end at once.
 pub async fn serve(listener: TcpListener, app: Router, mut phase: watch::Receiver<Phase>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -130,7 +141,7 @@ pub async fn serve(listener: TcpListener, app: Router, mut phase: watch::Receive
             (slot, accepted) = slot => match accepted {
                 Ok((stream, _)) => {
                     phase.mark_unchanged();
-                    connections.spawn(connection(stream, app.clone(), phase.clone(), slot));
+                    connections.spawn(connection(stream, app.clone(), phase.clone(), PATIENCE, slot));
                 }
                 // Out of file descriptors, usually: busy retries would not help.
                 Err(e) => {
@@ -144,13 +155,23 @@ pub async fn serve(listener: TcpListener, app: Router, mut phase: watch::Receive
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Receiver<Phase>, _slot: Slot) {
+async fn connection<Slot>(
+    stream: TcpStream,
+    app: Router,
+    mut phase: watch::Receiver<Phase>,
+    patience: Patience,
+    _slot: Slot,
+) {
     // Answers are written whole.
     let _ = stream.set_nodelay(true);
+    let stall = u32::try_from(patience.stall.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
+    let has_asked = Arc::new(AtomicBool::new(false));
     let is_http2 = Arc::new(AtomicBool::new(false));
     let service = {
-        let (is_http2, phase) = (is_http2.clone(), phase.clone());
+        let (is_http2, has_asked, phase) = (is_http2.clone(), has_asked.clone(), phase.clone());
         service_fn(move |request: Request<Incoming>| {
+            has_asked.store(true, Ordering::Relaxed);
             let http2 = request.version() == Version::HTTP_2;
             is_http2.store(http2, Ordering::Relaxed);
             let (app, phase) = (app.clone(), phase.clone());
@@ -164,7 +185,7 @@ async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Rece
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.headers);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -173,6 +194,7 @@ async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Rece
         .initial_connection_window_size(2 * HTTP2_WINDOW)
         .max_concurrent_streams(HTTP2_STREAMS);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut first_request = pin!(tokio::time::sleep(patience.headers));
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -180,6 +202,12 @@ async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Rece
                     tracing::debug!(%error, "connection ended");
                 }
                 return;
+            }
+            // hyper's timer of headers begins only when it knows which HTTP a connection speaks.
+            () = first_request.as_mut(), if !first_request.is_elapsed() => {
+                if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
             }
             changed = phase.changed() => {
                 let now = *phase.borrow_and_update();
@@ -199,3 +227,6 @@ async fn connection<Slot>(stream: TcpStream, app: Router, mut phase: watch::Rece
     }
     let _ = connection.await;
 }
+
+#[cfg(test)]
+mod tests;

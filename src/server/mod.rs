@@ -11,6 +11,7 @@ pub mod batch;
 pub mod cgroup;
 pub mod cli;
 pub mod console;
+pub mod codec;
 mod describe;
 pub mod engine;
 pub mod grpc;

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::proto::InferTensorContents;
+use crate::protocol::tensor::owned;
 use crate::protocol::{Datatype, Tensor, bytes_elements};
 
 pub(super) fn is_empty(contents: &InferTensorContents) -> bool {
@@ -46,7 +47,7 @@ pub(super) fn decode(datatype: Datatype, contents: InferTensorContents) -> Resul
     {
         return Err(format!("{datatype} belongs into {wanted}, but {other} is filled"));
     }
-    fn narrow<From: Copy + std::fmt::Display, To: TryFrom<From> + bytemuck::NoUninit>(
+    fn narrow<From: Copy + std::fmt::Display, To: TryFrom<From> + bytemuck::NoUninit + Send + 'static>(
         datatype: Datatype,
         values: &[From],
     ) -> Result<Bytes, String> {
@@ -54,23 +55,20 @@ pub(super) fn decode(datatype: Datatype, contents: InferTensorContents) -> Resul
         for value in values {
             narrowed.push(To::try_from(*value).map_err(|_| format!("{value} does not fit {datatype}"))?);
         }
-        Ok(copy(&narrowed))
-    }
-    fn copy<T: bytemuck::NoUninit>(values: &[T]) -> Bytes {
-        Bytes::copy_from_slice(bytemuck::must_cast_slice::<T, u8>(values))
+        Ok(owned(narrowed))
     }
     match datatype {
         Datatype::Bool => Ok(contents.bool_contents.into_iter().map(u8::from).collect()),
         Datatype::Int8 => narrow::<i32, i8>(datatype, &contents.int_contents),
         Datatype::Int16 => narrow::<i32, i16>(datatype, &contents.int_contents),
-        Datatype::Int32 => Ok(copy(&contents.int_contents)),
-        Datatype::Int64 => Ok(copy(&contents.int64_contents)),
+        Datatype::Int32 => Ok(owned(contents.int_contents)),
+        Datatype::Int64 => Ok(owned(contents.int64_contents)),
         Datatype::Uint8 => narrow::<u32, u8>(datatype, &contents.uint_contents),
         Datatype::Uint16 => narrow::<u32, u16>(datatype, &contents.uint_contents),
-        Datatype::Uint32 => Ok(copy(&contents.uint_contents)),
-        Datatype::Uint64 => Ok(copy(&contents.uint64_contents)),
-        Datatype::Fp32 => Ok(copy(&contents.fp32_contents)),
-        Datatype::Fp64 => Ok(copy(&contents.fp64_contents)),
+        Datatype::Uint32 => Ok(owned(contents.uint_contents)),
+        Datatype::Uint64 => Ok(owned(contents.uint64_contents)),
+        Datatype::Fp32 => Ok(owned(contents.fp32_contents)),
+        Datatype::Fp64 => Ok(owned(contents.fp64_contents)),
         Datatype::Bytes => {
             let mut data = BytesMut::new();
             for element in contents.bytes_contents {

@@ -1,6 +1,9 @@
 //! The gRPC form: messages generated from `open_inference_grpc.proto`, and what they mean.
 
 mod contents;
+mod size;
+
+pub use size::check as check_size;
 
 use std::collections::HashMap;
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use bytemuck::NoUninit;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
+use crate::protocol::tensor::owned;
 use crate::protocol::{Datatype, MAX_RANK};
 
 /// What a `data` array held.
@@ -81,15 +81,6 @@ trait Sink {
     fn into_bytes(self) -> Bytes;
 }
 
-/// The vector itself becomes the buffer.
-struct Owner<T>(Vec<T>);
-
-impl<T: NoUninit> AsRef<[u8]> for Owner<T> {
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::must_cast_slice(&self.0)
-    }
-}
-
 struct Numbers<T>(Vec<T>);
 
 macro_rules! integer {
@@ -108,7 +99,7 @@ macro_rules! integer {
                 self.0.len()
             }
             fn into_bytes(self) -> Bytes {
-                Bytes::from_owner(Owner(self.0))
+                owned(self.0)
             }
         }
     )*};
@@ -138,7 +129,7 @@ macro_rules! float {
                 self.0.len()
             }
             fn into_bytes(self) -> Bytes {
-                Bytes::from_owner(Owner(self.0))
+                owned(self.0)
             }
         }
     )*};

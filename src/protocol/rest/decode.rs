@@ -1,13 +1,14 @@
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::data::{DataSeed, Parsed};
 use crate::protocol::parameters::Parameters;
-use crate::protocol::{Datatype, Error, InferRequest, RequestedOutput, Tensor, element_count};
+use crate::protocol::{Datatype, Error, InferRequest, MAX_PARTS, RequestedOutput, Tensor, element_count};
 
 /// Reads an inference request. `header_length` is the value of `Inference-Header-Content-Length`, if any.
 ///
@@ -23,11 +24,15 @@ pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest
             ))
         })?,
     };
+    // serde would also take a list of the fields' values.
+    if json.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(Error::invalid("the request must be a JSON object"));
+    }
     let request: Request = serde_json::from_slice(json).map_err(|e| Error::invalid(sentence(&e)))?;
 
     let mut binary = body.slice(json.len()..);
-    let mut inputs = Vec::with_capacity(request.inputs.len());
-    for input in request.inputs {
+    let mut inputs = Vec::with_capacity(request.inputs.0.len());
+    for input in request.inputs.0 {
         inputs.push(input.into_tensor(&mut binary, header_length.is_some())?);
     }
     if !binary.is_empty() {
@@ -41,7 +46,9 @@ pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest
         priority: parameters.priority,
         binary_output: parameters.binary_data_output.unwrap_or(false),
         inputs,
-        outputs: request.outputs.unwrap_or_default().into_iter().map(RequestedOutput::from).collect(),
+        outputs: request
+            .outputs
+            .map_or_else(Vec::new, |list| list.0.into_iter().map(RequestedOutput::from).collect()),
     })
 }
 
@@ -53,15 +60,45 @@ fn sentence(error: &serde_json::Error) -> String {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
 struct Request<'a> {
     id: Option<String>,
     parameters: Option<Parameters>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    outputs: Option<Vec<Output>>,
+    inputs: Few<Input<'a>>,
+    outputs: Option<Few<Output>>,
+}
+
+/// A list of at most `MAX_PARTS`: each takes far more memory than text.
+struct Few<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FewVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if list.len() == MAX_PARTS {
+                        return Err(A::Error::custom(format_args!("more than {MAX_PARTS} tensors")));
+                    }
+                    list.push(item);
+                }
+                Ok(list)
+            }
+        }
+        deserializer.deserialize_seq(FewVisitor(PhantomData)).map(Few)
+    }
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Output {
     name: String,
     parameters: Option<Parameters>,

@@ -4,7 +4,8 @@ use super::{LoadError, Reason, RunError};
 
 /// The cause of a failed load. `folder` is where the model lies: users know files by their names.
 pub fn load_error(message: &str, folder: &str, gpu: bool) -> LoadError {
-    let text = clean(message, folder);
+    // What follows are absolute paths.
+    let text = clean(message.split(" resolved path: ").next().unwrap_or_default(), folder);
     let has = |needle: &str| message.contains(needle);
     let (reason, message) = if is_allocation_failure(message) {
         let reason = if gpu { Reason::InsufficientGpuMemory } else { Reason::OutOfMemory };

@@ -77,7 +77,7 @@ fn a_bad_request_is_refused_with_a_sentence() {
     let deep = format!("{}{}", "[".repeat(250_000), "]".repeat(250_000));
     let cases: Vec<(String, &str)> = vec![
         ("".into(), "the request is not JSON"),
-        ("[".into(), "the request is not JSON"),
+        ("[".into(), "the request must be a JSON object"),
         ("{}".into(), "missing field `inputs`"),
         ("{\"inputs\":[]} x".into(), "the request is not JSON"),
         (r#"{"inputs":[],"inputs":[]}"#.into(), "duplicate field `inputs`"),

@@ -8,6 +8,14 @@ const FOLDER: &str = "/models/revisions/m-r1";
 fn a_load_error_gets_its_reason_and_a_sentence() {
     for (original, reason, message) in [
         (
+            "External data path validation failed for initializer: w. Error: External data path escapes model \
+             directory. External data path: \"../secret\" resolved path: \"/models/secret\" allowed directory: \
+             \"/models/revisions/m-r1\"",
+            Reason::ModelInvalid,
+            "External data path validation failed for initializer: w. Error: External data path escapes model \
+             directory. External data path: \"../secret\"",
+        ),
+        (
             "Load model from /models/revisions/m-r1/model.onnx failed:This is an invalid model. In Node, (\"\", \
              Frobnicate, \"\", -1) : (\"x\": tensor(float),) -> (\"y\": tensor(float),) , Error No Op registered for \
              Frobnicate with domain_version of 17",
