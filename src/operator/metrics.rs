@@ -68,3 +68,6 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

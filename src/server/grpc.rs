@@ -14,6 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::listen::Phase;
+use super::metrics::{OK, Protocol};
 use super::model::Server;
 use super::queue::{Deadline, RETRY_AFTER};
 use super::refusal;
@@ -105,11 +106,10 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
-        let started = Instant::now();
+        let flight = self.0.metrics.begin(Protocol::Grpc);
         let timeout = grpc_timeout(request.metadata());
-        let result = self.answer(request.into_inner(), started, timeout).await;
-        let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
-        self.0.metrics.request("grpc", outcome, started.elapsed());
+        let result = self.answer(request.into_inner(), flight.started, timeout).await;
+        flight.end(result.as_ref().map_or_else(|e| e.kind.outcome(), |_| OK));
         result.map(Response::new).map_err(status)
     }
 

@@ -65,6 +65,8 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
 pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Router {
     let headers = identity_headers(&server.identity);
     let timeout = server.request_timeout;
+    // Later than the queue's own deadline, whose answer says more.
+    let patience = timeout + Duration::from_millis(100);
     let finish = move |mut request: axum::extract::Request, next: Next| {
         let headers = headers.clone();
         async move {
@@ -75,7 +77,7 @@ pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Rout
             let mut response = match is_grpc {
                 // REST has its deadlines inside; tonic reads the message before our code is called.
                 false => next.run(request).await,
-                true => match tokio::time::timeout(timeout, next.run(request)).await {
+                true => match tokio::time::timeout(patience, next.run(request)).await {
                     Ok(response) => response,
                     Err(_) => grpc::failure(Error::timed_out(timeout)),
                 },

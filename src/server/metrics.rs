@@ -1,8 +1,10 @@
-//! What a worker counts. Names and labels are fixed: dashboards depend on them.
+//! What a worker counts. Names and labels are fixed, and listed in docs/metrics.md: dashboards depend on them.
+//!
+//! A request is counted a few times on its way, so what it touches is looked up here, once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -16,10 +18,31 @@ use super::statistics::Statistics;
 /// The format `/metrics` answers in.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Rest,
+    Grpc,
+}
+
+impl Protocol {
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Rest => "rest",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     protocol: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ScopeLabels {
+    scope: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -32,14 +55,20 @@ struct PhaseLabels {
 pub struct Metrics {
     registry: Arc<Registry>,
     requests: Family<RequestLabels, Counter>,
+    /// Of `requests`, what is counted most: with outcome ok, REST and gRPC.
+    answered: [Counter; 2],
+    in_flight: Gauge,
     request_duration: Histogram,
     pub queue_depth: Gauge,
     queue_bytes: Gauge,
     queue_duration: Histogram,
+    input_bytes: Counter,
+    output_bytes: Counter,
     compute_duration: Histogram,
     batch_rows: Histogram,
     batch_row_limit: Gauge,
     load: Family<PhaseLabels, Gauge<f64, AtomicU64>>,
+    session_memory: Family<ScopeLabels, Gauge>,
     /// The same, as Triton's clients ask for it.
     pub statistics: Arc<Statistics>,
 }
@@ -50,17 +79,26 @@ impl Metrics {
         let mut registry =
             Registry::with_labels([("revision".into(), revision.to_string().into())].into_iter());
         let latency = || Histogram::new(LATENCY_BUCKETS.iter().copied());
+        let requests = Family::<RequestLabels, Counter>::default();
+        let answered = [Protocol::Rest, Protocol::Grpc].map(|protocol| {
+            requests.get_or_create(&RequestLabels { protocol: protocol.name(), outcome: OK }).clone()
+        });
         let metrics = Self {
             registry: Arc::default(),
-            requests: Family::default(),
+            requests,
+            answered,
+            in_flight: Gauge::default(),
             request_duration: latency(),
             queue_depth: Gauge::default(),
             queue_bytes: Gauge::default(),
             queue_duration: latency(),
+            input_bytes: Counter::default(),
+            output_bytes: Counter::default(),
             compute_duration: latency(),
             batch_rows: Histogram::new(ROW_BUCKETS.iter().copied()),
             batch_row_limit: Gauge::default(),
             load: Family::default(),
+            session_memory: Family::default(),
             statistics: Arc::default(),
         };
         registry.register(
@@ -69,9 +107,24 @@ impl Metrics {
             metrics.requests.clone(),
         );
         registry.register(
+            "modelwright_requests_in_flight",
+            "Inference requests that are being read, wait or run",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
             "modelwright_request_duration_seconds",
             "From the request's arrival to its answer",
             metrics.request_duration.clone(),
+        );
+        registry.register(
+            "modelwright_input_bytes",
+            "Bytes of the tensors that requests brought",
+            metrics.input_bytes.clone(),
+        );
+        registry.register(
+            "modelwright_output_bytes",
+            "Bytes of the tensors that were answered",
+            metrics.output_bytes.clone(),
         );
         registry.register(
             "modelwright_queue_depth",
@@ -108,16 +161,23 @@ impl Metrics {
             "Time spent before the model served, by phase (load, warmup)",
             metrics.load.clone(),
         );
+        registry.register(
+            "modelwright_session_memory_bytes",
+            "What loading and warming up added: to the process's resident memory, to the container's anonymous memory",
+            metrics.session_memory.clone(),
+        );
         Self { registry: Arc::new(registry), ..metrics }
     }
 
-    pub fn request(&self, protocol: &'static str, outcome: &'static str, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { protocol, outcome }).inc();
-        self.request_duration.observe(took.as_secs_f64());
-        match outcome {
-            "ok" => self.statistics.succeeded(took),
-            _ => self.statistics.failed(took),
-        }
+    /// Counts a request until it is answered or dropped.
+    pub fn begin(&self, protocol: Protocol) -> Flight<'_> {
+        self.in_flight.inc();
+        Flight { metrics: self, protocol, started: Instant::now(), outcome: CANCELLED }
+    }
+
+    pub fn tensors(&self, inputs: usize, outputs: usize) {
+        self.input_bytes.inc_by(inputs as u64);
+        self.output_bytes.inc_by(outputs as u64);
     }
 
     pub fn queued(&self, requests: usize, bytes: usize) {
@@ -143,11 +203,53 @@ impl Metrics {
         self.load.get_or_create(&PhaseLabels { phase }).set(seconds);
     }
 
+    /// `scope`: process, container.
+    pub fn session_memory(&self, scope: &'static str, bytes: u64) {
+        self.session_memory.get_or_create(&ScopeLabels { scope }).set(bytes as i64);
+    }
+
     /// OpenMetrics text.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// The outcome of a request that was answered as it should be.
+pub const OK: &str = "ok";
+/// Of one whose client has gone.
+const CANCELLED: &str = "cancelled";
+
+/// A request that is being answered. One that is dropped before its end was cancelled.
+pub struct Flight<'a> {
+    metrics: &'a Metrics,
+    protocol: Protocol,
+    pub started: Instant,
+    outcome: &'static str,
+}
+
+impl Flight<'_> {
+    pub fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let Self { metrics, protocol, started, outcome } = self;
+        let took = started.elapsed();
+        metrics.in_flight.dec();
+        metrics.request_duration.observe(took.as_secs_f64());
+        if *outcome == OK {
+            metrics.answered[*protocol as usize].inc();
+            metrics.statistics.succeeded(took);
+            return;
+        }
+        metrics.requests.get_or_create(&RequestLabels { protocol: protocol.name(), outcome }).inc();
+        if *outcome != CANCELLED {
+            metrics.statistics.failed(took);
+        }
     }
 }
 
@@ -158,3 +260,6 @@ const LATENCY_BUCKETS: [f64; 17] = [
 ];
 
 const ROW_BUCKETS: [f64; 10] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0];
+
+#[cfg(test)]
+mod tests;

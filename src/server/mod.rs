@@ -10,8 +10,8 @@
 pub mod batch;
 pub mod cgroup;
 pub mod cli;
-pub mod console;
 pub mod codec;
+pub mod console;
 mod describe;
 pub mod engine;
 pub mod grpc;

@@ -132,8 +132,13 @@ impl Server {
         let model = self.model()?;
         let inputs = arrange(&model.inputs, std::mem::take(&mut request.inputs))?;
         let outputs = choose(&model.outputs, request)?;
-        let priority = request.priority.unwrap_or(DEFAULT_PRIORITY);
-        let job = queue::Request { inputs, outputs, priority, deadline };
+        let asked = bytes(&inputs);
+        let job = queue::Request {
+            inputs,
+            outputs,
+            priority: request.priority.unwrap_or(DEFAULT_PRIORITY),
+            deadline,
+        };
         let outputs = match model.queue.run(job).await? {
             Ok(outputs) => outputs,
             Err(RunError::Refused(message)) => return Err(Error::invalid(message)),
@@ -146,6 +151,7 @@ impl Server {
                 return Err(Error::new(Kind::Unavailable, message));
             }
         };
+        self.metrics.tensors(asked, bytes(&outputs));
         Ok(InferResponse {
             model_name: self.identity.name.clone(),
             model_version: self.identity.version.clone(),
@@ -155,7 +161,11 @@ impl Server {
     }
 }
 
-/// Where a request without a priority stands: some may go before it, some may wait.
+fn bytes(tensors: &[Tensor]) -> usize {
+    tensors.iter().map(|tensor| tensor.data().len()).sum()
+}
+
+/// Of a request that names none: some may go before it, some may wait.
 const DEFAULT_PRIORITY: u8 = 5;
 
 /// The inputs in the model's order: each once, of its type and shape.

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::batch::{BatchWish, Limits};
+use super::cgroup::Cgroup;
 use super::engine::ort::{self, LoadOptions, Provider, ProviderName};
 use super::engine::{LoadError, Reason, RunError};
 use super::listen::{self, Phase};
@@ -163,7 +164,7 @@ fn load(
         report.seconds.insert(phase.into(), seconds);
     };
 
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), MemoryUse::now());
     let mut loaded = ort::load(&LoadOptions {
         model: options.model.clone(),
         providers: options.providers.clone(),
@@ -187,6 +188,7 @@ fn load(
     let quantizes = quantizes_dynamically(&options.model);
     let batching = prove_batching(&mut loaded, &warm, &options.batching, quantizes);
     timed("warmup", started, &mut report);
+    MemoryUse::now().tell_growth(&before, &metrics);
     report.phase = RevisionPhase::Proven;
     report.batching = Some(match &batching {
         Ok(_) => BatchingState { on: true, reason: None, max_rows: None },
@@ -202,6 +204,36 @@ fn load(
         LoadError { reason: Reason::OutOfMemory, message: format!("a thread can't be started: {e}") }
     })?;
     Ok((Model { inputs: loaded.inputs, outputs: loaded.outputs, queue }, report))
+}
+
+/// Memory in use; None: not known here.
+struct MemoryUse {
+    process: Option<u64>,
+    container: Option<u64>,
+}
+
+impl MemoryUse {
+    fn now() -> Self {
+        Self { process: resident(), container: Cgroup::default().memory_used() }
+    }
+
+    /// What came since `before`. Two workers that load at once count each other's share of the container.
+    fn tell_growth(&self, before: &Self, metrics: &Metrics) {
+        for (scope, now, then) in
+            [("process", self.process, before.process), ("container", self.container, before.container)]
+        {
+            if let Some((now, then)) = now.zip(then) {
+                metrics.session_memory(scope, now.saturating_sub(then));
+            }
+        }
+    }
+}
+
+/// Bytes of this process in memory, mapped weights included.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(kilobytes.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
 }
 
 /// Whether the graph has an operator whose scale depends on all rows of a run. A file that can't be read here is ONNX

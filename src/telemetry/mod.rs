@@ -1,5 +1,8 @@
 //! Logs: one JSON object a line in a cluster, text on a terminal.
 
+#[cfg(test)]
+pub mod page;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;

@@ -14,6 +14,7 @@ use super::compression::{Encoding, Unpacker};
 use super::{Failure, Target};
 use crate::protocol::rest::{HEADER_LENGTH, decode, encode};
 use crate::protocol::{Error, Kind};
+use crate::server::metrics::{OK, Protocol};
 use crate::server::model::Server;
 use crate::server::queue::Deadline;
 
@@ -23,11 +24,10 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let started = Instant::now();
     target.check(&server)?;
-    let result = answer(&server, &headers, body, started).await;
-    let outcome = result.as_ref().map_or_else(|e| e.kind.outcome(), |_| "ok");
-    server.metrics.request("rest", outcome, started.elapsed());
+    let flight = server.metrics.begin(Protocol::Rest);
+    let result = answer(&server, &headers, body, flight.started).await;
+    flight.end(result.as_ref().map_or_else(|e| e.kind.outcome(), |_| OK));
     result.map_err(Failure)
 }
 
