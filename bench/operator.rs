@@ -1,6 +1,6 @@
 //! What the operator costs: `make bench ONLY=operator`.
 //!
-//! Pods, resolve Jobs' too, are made ready or finished at once by a fake kubelet, so that only controllers and the API
+//! Pods are made ready or finished at once by a fake kubelet, so that only controllers and the API
 //! server take time; requests are counted from the API server's audit log by user. The built-in Deployment controller
 //! is the reference, in the same run: one half of its objects before the ModelDeployments, the other half after.
 
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use common::{Audit, Cluster, Identity, Operator, OperatorOptions, Request};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -24,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 const WRITERS: usize = 4;
-/// Resolve Job, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet.
+/// Resolve pod, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet.
 const CHILDREN: f64 = 5.0;
 const LIMIT: Duration = Duration::from_secs(900);
 /// No write for so long: it is done.
@@ -112,13 +111,16 @@ impl Bench {
         let seconds =
             create_all(&api, self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready).await;
         say(&format!("all ready after {seconds:.1} s; waiting for the last request"));
-        let requests = self.until_quiet().await;
+        let all = self.until_quiet().await;
         assert!(operator.ended().is_none(), "the operator ended");
         let cpu = cpu_seconds(operator.pid()) - cpu;
 
+        for (user, kinds) in by_user(&all) {
+            say(&format!("writes of {user}: {kinds:?}"));
+        }
+        let requests = self.ours(all);
         let n = self.n as f64;
         let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
-        say(&format!("by kind: {:?}", by_kind(&writes)));
         let reads: Vec<&Request> = requests.iter().filter(|r| r.is_read()).collect();
         if !reads.is_empty() {
             say(&format!("reads: {:?}", by_kind(&reads)));
@@ -153,7 +155,7 @@ impl Bench {
         seconds
     }
 
-    /// The operator's requests until it has written nothing for a while.
+    /// Everybody's requests until the operator has written nothing for a while.
     async fn until_quiet(&mut self) -> Vec<Request> {
         let start = Instant::now();
         let mut quiet_since = Instant::now();
@@ -161,12 +163,17 @@ impl Bench {
         while quiet_since.elapsed() < QUIET {
             assert!(start.elapsed() < LIMIT, "the operator writes and writes");
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let new = self.audit.of(&self.identity.user);
-            if new.iter().any(Request::is_write) {
+            let new = self.audit.read();
+            if new.iter().any(|r| r.user() == self.identity.user && r.is_write()) {
                 quiet_since = Instant::now();
             }
             requests.extend(new);
         }
+        requests
+    }
+
+    fn ours(&self, mut requests: Vec<Request>) -> Vec<Request> {
+        requests.retain(|request| request.user() == self.identity.user);
         requests
     }
 
@@ -177,26 +184,19 @@ impl Bench {
         let requests = self.audit.of(&self.identity.user);
         let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
         say(&format!("writes at rest: {:?}", by_kind(&writes)));
-        let how = format!("in {} s with {} objects; finished Jobs go in that time", rest.as_secs(), self.n);
+        let how = format!("in {} s with {} objects", rest.as_secs(), self.n);
         plain("operator.writes_at_rest", writes.len() as f64, "writes", Some(0.0), &how);
     }
 
     async fn restart(&mut self, operator: Operator) {
-        say("waiting for the end of the last finished Job");
-        let jobs: Api<Job> = self.cluster.api("bench");
-        let start = Instant::now();
-        // Each that goes wakes its object: passes that have nothing to do with the restart.
-        while !jobs.list(&ListParams::default().limit(1)).await.expect("list").items.is_empty() {
-            assert!(start.elapsed() < LIMIT, "finished Jobs stay");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
         say("killing the operator");
         operator.kill().await;
         self.audit.skip();
         let mut operator = Operator::start(&self.options());
         let (leading, settled) = self.until_settled(&operator).await;
         assert!(operator.ended().is_none(), "the operator ended");
-        let requests = self.until_quiet().await;
+        let all = self.until_quiet().await;
+        let requests = self.ours(all);
         let writes: Vec<&Request> = requests.iter().filter(|r| r.is_write()).collect();
         say(&format!("writes of the restart: {:?}", by_kind(&writes)));
         let how = "SIGKILL and start; from the lease acquired until every object has been reconciled and the counter of \
@@ -314,6 +314,15 @@ fn by_kind(requests: &[&Request]) -> BTreeMap<String, usize> {
         *kinds.entry(format!("{} {}", request.kind(), request.code())).or_insert(0) += 1;
     }
     kinds
+}
+
+/// Who wrote what: what our children cost everybody else is part of what they cost.
+fn by_user(requests: &[Request]) -> BTreeMap<&str, BTreeMap<String, usize>> {
+    let mut users: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
+    for request in requests.iter().filter(|r| r.is_write()) {
+        users.entry(request.user()).or_default().push(request);
+    }
+    users.into_iter().map(|(user, requests)| (user, by_kind(&requests))).collect()
 }
 
 fn rss_mb(pid: u32) -> f64 {

@@ -5,7 +5,7 @@
 //!    ^      Snapshot      Plan          Applied    one writer
 //!    └────────────── watch events, plan.wake_at ──────┘
 //!
-//! resolve Job:  loader resolve ── reads the graph (onnx), pins the source ──> termination message
+//! resolve pod:  loader resolve ── reads the graph (onnx), pins the source ──> termination message
 //! serving pod:  loader fetch ──> /models/<revision> ──> server: supervisor ──> one worker per revision
 //! ```
 //!

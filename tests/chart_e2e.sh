@@ -70,6 +70,6 @@ case " $(pods) " in *" $serving "*) ;; *) fail "the pod that served was replaced
 
 step "deletion leaves nothing"
 kubectl -n chart delete mdep magika > /dev/null
-await 60 sh -c '[ -z "$(kubectl -n chart get rs,svc,pdb,jobs,controllerrevisions,pods -o name)" ]'
+await 60 sh -c '[ -z "$(kubectl -n chart get rs,svc,pdb,controllerrevisions,pods -o name)" ]'
 kubectl delete namespace chart --wait=false > /dev/null
 step "all is well"

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{Cluster, DEADLINE, Identity, Operator, OperatorOptions, State, difference, state};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use modelwright::api::annotations;
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Ready, and only one revision has pods.
+    /// Ready, only one revision has pods, and no source is being resolved.
     async fn until_converged(&self) {
         common::wait("convergence", async || self.converged().await).await;
     }
@@ -247,9 +247,11 @@ impl<'a> Run<'a> {
         if !common::ready(&deployment) {
             return Err(format!("{}: {:?}", self.namespace, common::condition(&deployment, "Ready")));
         }
-        let sets = self.state().await;
-        let sets: Vec<&String> = sets.keys().filter(|key| key.starts_with("ReplicaSet/model-r")).collect();
-        if sets.len() == 1 { Ok(()) } else { Err(format!("{}: {sets:?}", self.namespace)) }
+        let state = self.state().await;
+        let sets = state.keys().filter(|key| key.starts_with("ReplicaSet/model-r")).count();
+        let resolvers = state.keys().filter(|key| key.starts_with("pods of ModelDeployment/")).count();
+        let left = || format!("{}: {:?}", self.namespace, state.keys());
+        if (sets, resolvers) == (1, 0) { Ok(()) } else { Err(left()) }
     }
 
     async fn until_like(&self, reference: &Reference) {
@@ -322,6 +324,18 @@ impl<'a> Run<'a> {
         )
         .await;
         self.post::<ConfigMap>(json!({ "metadata": metadata("foreign"), "data": { "key": "value" } })).await;
+        let mut resolver = metadata("foreign");
+        resolver["labels"]["modelwright.dev/role"] = json!("resolve");
+        let containers = json!([{ "name": "resolve", "image": "example.test/c" }]);
+        let spec = json!({ "nodeName": "node-1", "containers": containers });
+        self.post::<Pod>(json!({ "metadata": resolver, "spec": spec })).await;
+        common::wait("foreign pod that runs", async || {
+            let pod =
+                self.cluster.api::<Pod>(&self.namespace).get("foreign").await.map_err(|e| e.to_string())?;
+            let phase = pod.status.and_then(|s| s.phase).unwrap_or_default();
+            if phase == "Running" { Ok(()) } else { Err(phase) }
+        })
+        .await;
         common::wait("observed foreign ReplicaSet", async || {
             let api: Api<ReplicaSet> = self.cluster.api(&self.namespace);
             let set = api.get("foreign-set").await.map_err(|e| e.to_string())?;
@@ -352,7 +366,8 @@ impl<'a> Run<'a> {
             self.cluster.api::<ControllerRevision>(&self.namespace).get("foreign-r1").await.expect("foreign");
         let service = self.cluster.api::<Service>(&self.namespace).get("foreign").await.expect("foreign");
         let map = self.cluster.api::<ConfigMap>(&self.namespace).get("foreign").await.expect("foreign");
-        vec![seen(&set.metadata), seen(&revision.metadata), seen(&service.metadata), seen(&map.metadata)]
+        let pod = self.cluster.api::<Pod>(&self.namespace).get("foreign").await.expect("foreign");
+        [&set.metadata, &revision.metadata, &service.metadata, &map.metadata, &pod.metadata].map(seen).into()
     }
 
     async fn check_foreign(&self) {

@@ -62,7 +62,6 @@ fn an_example_is_first_resolved() {
             deployment: Arc::new(serde_json::from_value(written).unwrap()),
             family: Family::default(),
             pod_states: HashMap::new(),
-            job_failure: None,
             gpu_holders: BTreeMap::new(),
             settings: Arc::new(Settings {
                 loader_image: "modelwright:1".into(),
@@ -75,6 +74,6 @@ fn an_example_is_first_resolved() {
             }),
         };
         let plan = plan(&snapshot, "2026-11-22T12:00:00Z".parse().unwrap());
-        assert!(plan.writes.iter().any(|write| write.kind() == Kind::Job), "{file}: {:?}", plan.writes);
+        assert!(plan.writes.iter().any(|write| write.kind() == Kind::Pod), "{file}: {:?}", plan.writes);
     }
 }

@@ -5,7 +5,6 @@ mod common;
 use common::{Cluster, Identity, Operator, OperatorOptions, condition, wait};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -126,7 +125,7 @@ fn foreign(name: &str, rest: Value) -> Value {
     object
 }
 
-/// Without what the Job controller writes into the status of any Job.
+/// Without what others write into the status of any object.
 fn touchable<K: Serialize>(object: &K) -> Value {
     let mut object = json!(object);
     for (part, name) in [("", "status"), ("/metadata", "resourceVersion"), ("/metadata", "managedFields")] {
@@ -149,10 +148,7 @@ where
     place.create(deployment).await;
 
     let kind = K::kind(&());
-    let conflicts = |d: &ModelDeployment| {
-        condition(d, "Degraded").is_some_and(|c| c.status == "True" && c.reason == "NameConflict")
-    };
-    let found = place.until(deployment, "NameConflict", conflicts).await;
+    let found = place.until(deployment, "NameConflict", |d| degraded(d, "NameConflict")).await;
     let degraded = condition(&found, "Degraded").expect("the condition");
     assert!(degraded.message.starts_with(&format!("{kind} {child} exists")), "{}", degraded.message);
     let ready = condition(&found, "Ready").expect("the condition");
@@ -172,23 +168,26 @@ where
 #[tokio::test]
 async fn a_foreign_object_with_a_childs_name_is_reported_and_never_touched() {
     let place = Place::open("conflict").await;
-    // The Job's name holds a hash of the question: ask another namespace for it.
+    // The resolve pod's name holds a hash of the question: a quota in another namespace quotes it.
     let probe = Place::open("conflict-probe").await;
+    let quotas = probe.api::<ResourceQuota>();
+    no_pods(&quotas).await;
     let operator = Operator::start(&probe.options());
-    probe.create("with-job").await;
-    probe.until_ready("with-job").await;
-    let jobs = probe.api::<Job>().list(&ListParams::default()).await.expect("jobs");
-    let job = jobs.iter().map(ResourceExt::name_any).next().expect("the resolve Job");
+    probe.create("with-pod").await;
+    let quoted = probe.until("with-pod", "QuotaExceeded", |d| degraded(d, "QuotaExceeded")).await;
+    let message = &condition(&quoted, "Degraded").expect("the condition").message;
+    let pod = message.split('"').nth(1).expect("the name of the pod");
+    assert!(pod.starts_with("with-pod-resolve-"), "{message}");
     operator.terminate().await;
 
     let _operator = Operator::start(&place.options());
     let template = json!({
         "metadata": { "labels": { "app": "foreign" } },
-        "spec": { "containers": [{ "name": "c", "image": "example.test/c" }], "restartPolicy": "Never" },
+        "spec": { "containers": [{ "name": "c", "image": "example.test/c" }] },
     });
+    let mut bound = template["spec"].clone();
+    bound["nodeName"] = json!("node-1"); // or the fake scheduler would touch it
     let selector = json!({ "matchLabels": { "app": "foreign" } });
-    let mut always = template.clone();
-    always["spec"]["restartPolicy"] = json!("Always");
     tokio::join!(
         conflict::<Service>(
             &place,
@@ -207,14 +206,9 @@ async fn a_foreign_object_with_a_childs_name_is_reported_and_never_touched() {
             &place,
             "with-set",
             "with-set-r1",
-            json!({ "spec": { "replicas": 0, "selector": selector, "template": always } })
+            json!({ "spec": { "replicas": 0, "selector": selector, "template": template } })
         ),
-        conflict::<Job>(
-            &place,
-            "with-job",
-            &job,
-            json!({ "spec": { "suspend": true, "template": template } })
-        ),
+        conflict::<Pod>(&place, "with-pod", pod, json!({ "spec": bound })),
     );
 }
 
@@ -344,10 +338,11 @@ where
     place.api::<K>().patch(name, &PatchParams::default(), &patch).await.expect("patch");
 }
 
-#[tokio::test]
-async fn a_quota_that_leaves_no_room_for_the_resolve_job_is_named_and_recovered_from() {
-    let place = Place::open("quota").await;
-    let quotas = place.api::<ResourceQuota>();
+fn degraded(deployment: &ModelDeployment, reason: &str) -> bool {
+    condition(deployment, "Degraded").is_some_and(|c| c.status == "True" && c.reason == reason)
+}
+
+async fn no_pods(quotas: &Api<ResourceQuota>) {
     let none = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
     let none = serde_json::from_value(none).expect("a quota");
     quotas.create(&PostParams::default(), &none).await.expect("create");
@@ -356,12 +351,36 @@ async fn a_quota_that_leaves_no_room_for_the_resolve_job_is_named_and_recovered_
         status.and_then(|s| s.hard).map(drop).ok_or_else(|| "not yet".to_string())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_quota_that_leaves_no_room_for_the_resolve_pod_is_named_and_recovered_from() {
+    let place = Place::open("quota").await;
+    let quotas = place.api::<ResourceQuota>();
+    no_pods(&quotas).await;
     let _operator = Operator::start(&place.options());
     place.create("model").await;
-    let named = |d: &ModelDeployment| condition(d, "Degraded").is_some_and(|c| c.reason == "QuotaExceeded");
-    let found = place.until("model", "QuotaExceeded", named).await;
-    let message = &condition(&found, "Degraded").expect("the condition").message;
-    assert!(message.contains("exceeded quota: none"), "{message}");
+    let found = place.until("model", "QuotaExceeded", |d| degraded(d, "QuotaExceeded")).await;
+    for kind in ["Degraded", "Ready", "ModelResolved"] {
+        let told = condition(&found, kind).expect("the condition");
+        assert_eq!(told.reason, "QuotaExceeded", "{kind}");
+        assert!(told.message.contains("exceeded quota: none"), "{}", told.message);
+    }
     quotas.delete("none", &DeleteParams::default()).await.expect("delete");
     place.until_ready("model").await;
+}
+
+#[tokio::test]
+async fn a_resolve_pod_goes_once_its_report_is_recorded() {
+    let place = Place::open("resolvers").await;
+    let _operator = Operator::start(&place.options());
+    place.create("model").await;
+    place.until_ready("model").await;
+    let params = ListParams::default().labels("modelwright.dev/role=resolve");
+    wait("end of the resolve pod", async || {
+        let pods = place.api::<Pod>().list(&params).await.map_err(|e| e.to_string())?;
+        if pods.items.is_empty() { Ok(()) } else { Err(format!("{:?}", pods.items[0].name_any())) }
+    })
+    .await;
+    assert!(place.uid::<ControllerRevision>("model-r1").await.is_some());
 }

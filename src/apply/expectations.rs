@@ -87,7 +87,6 @@ fn meta<'a>(snapshot: &'a Snapshot, kind: Kind, name: &str) -> Option<&'a Meta> 
     let family = &snapshot.family;
     let mut metas: Box<dyn Iterator<Item = &'a Meta>> = match kind {
         Kind::ControllerRevision => Box::new(family.revisions.iter().map(|v| &v.meta)),
-        Kind::Job => Box::new(family.jobs.iter().map(|v| &v.meta)),
         Kind::ReplicaSet => Box::new(family.replica_sets.iter().map(|v| &v.meta)),
         Kind::Service => Box::new(family.service.iter().map(|v| &v.meta)),
         Kind::PodDisruptionBudget => Box::new(family.budget.iter().map(|v| &v.meta)),

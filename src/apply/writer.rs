@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -16,7 +15,7 @@ use serde_json::Value;
 
 use crate::api::{ModelDeployment, Reason};
 use crate::operator::{Lease, Metrics};
-use crate::plan::{Finding, Kind, Write};
+use crate::plan::{self, Finding, Kind, Write};
 
 /// kube's read time-out defaults to none: a silent connection would hold a reconcile for ever.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -50,6 +49,9 @@ pub enum WriteError {
     NameConflict { kind: &'static str, name: String },
     #[error("the namespace is being deleted")]
     NamespaceTerminating,
+    /// The resolve pod, by quota, pod security or another rule: what the API server would tell a controller of ours.
+    #[error("{message}")]
+    PodRefused { message: String },
     #[error("{what}: {message}")]
     Refused { what: String, code: u16, message: String },
     #[error("{what}: {source}")]
@@ -111,8 +113,10 @@ impl Writer {
                 params.field_validation = Some(ValidationDirective::Strict);
                 request.patch(name, &params, &Patch::Apply(body)).map_err(build)?
             }
-            Write::Delete { name, uid, resource_version, .. } => {
+            Write::Delete { kind, name, uid, resource_version } => {
                 let mut params = DeleteParams::background();
+                // The pods that we delete have ended or only read: nobody waits for a kubelet, which may be gone.
+                params.grace_period_seconds = (*kind == Kind::Pod).then_some(0);
                 params.preconditions = Some(Preconditions {
                     uid: Some(uid.clone()),
                     resource_version: Some(resource_version.to_string()),
@@ -146,6 +150,9 @@ impl Writer {
             (Write::Delete { uid, .. }, 404) => Ok(Written { uid: uid.clone(), resource_version: 0 }),
             (_, 404 | 409) => Err(WriteError::Stale(what.into())),
             _ if is_terminating(&status) => Err(WriteError::NamespaceTerminating),
+            (Write::Create { kind: Kind::Pod, .. }, 400..=428) => {
+                Err(WriteError::PodRefused { message: status.message })
+            }
             _ => Err(WriteError::Refused { what: what.into(), code: status.code, message: status.message }),
         }
     }
@@ -200,6 +207,7 @@ impl WriteError {
     pub fn finding(&self) -> Option<Finding> {
         match self {
             WriteError::NameConflict { .. } => Some(Finding::new(Reason::NameConflict, self.to_string())),
+            WriteError::PodRefused { message } => Some(plan::of_refusal(message)),
             WriteError::Refused { code: 429 | 500.., .. } => None,
             WriteError::Refused { message, .. } if message.contains("exceeded quota") => {
                 Some(Finding::new(Reason::QuotaExceeded, self.to_string()))
@@ -220,7 +228,6 @@ fn path(kind: Kind, namespace: &str) -> String {
     match kind {
         Kind::ModelDeployment => ModelDeployment::url_path(&(), namespace),
         Kind::ControllerRevision => ControllerRevision::url_path(&(), namespace),
-        Kind::Job => Job::url_path(&(), namespace),
         Kind::ReplicaSet => ReplicaSet::url_path(&(), namespace),
         Kind::Service => Service::url_path(&(), namespace),
         Kind::PodDisruptionBudget => PodDisruptionBudget::url_path(&(), namespace),

@@ -5,7 +5,7 @@
 //! version and proves that it still reads.
 //!
 //! ```text
-//! operator ── SourceRequest (argument) ──> resolve Job ── ResolveReport (termination message) ──> operator
+//! operator ── SourceRequest (argument) ──> resolve pod ── ResolveReport (termination message) ──> operator
 //! operator ── Assignments (pod annotation, downward-API file) ──> loader and server
 //! loader ── LoadStatus (file beside the model) ──> server
 //! server ── PodState (GET /modelwright/v1/state) ──> operator

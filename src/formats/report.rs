@@ -16,7 +16,7 @@ const MESSAGE_LIMIT: usize = 4096;
 const DECODED_LIMIT: u64 = 1 << 20;
 const PREFIX: &str = "modelwright.dev/resolved/v1:";
 
-/// How the resolve Job ended.
+/// How the resolve pod ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResolveReport {
     Resolved(Box<Resolved>),

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// What the user asked for: the source part of `spec.model`, handed to the resolve Job as `--source`.
+/// What the user asked for: the source part of `spec.model`, handed to the resolve pod as `--source`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceRequest {

@@ -1,4 +1,4 @@
-//! The command line: `resolve` in the resolve Job, `fetch` in a serving pod.
+//! The command line: `resolve` in the resolve pod, `fetch` in a serving pod.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

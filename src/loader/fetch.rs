@@ -140,7 +140,7 @@ fn check(pinned: &PinnedSource) -> Result<String> {
 
 fn verify(pinned: &PinnedSource, source: &Source, digest: &str) -> Result<()> {
     if let Some(given) = pinned.request.digest.as_deref().filter(|given| *given != digest) {
-        // The resolve Job has seen a mutable source match.
+        // The resolve pod has seen a mutable source match.
         return Err(if pinned.immutable { mismatch(source, given, digest) } else { changed(source) });
     }
     if pinned.sha256.as_deref().is_some_and(|known| known != digest) {

@@ -2,7 +2,7 @@
 //! (`fetch`).
 //!
 //! ```text
-//! resolve Job:  SourceRequest ── locate ── walk the graph by ranges ── stat its external data ──> ResolveReport
+//! resolve pod:  SourceRequest ── locate ── walk the graph by ranges ── stat its external data ──> ResolveReport
 //! serving pod:  Assignments (a file, watched) ── stream, hash, write ── rename ──> revisions/<revision>/, LoadStatus
 //! ```
 //!

@@ -23,8 +23,6 @@ pub struct Snapshot {
     pub family: Family,
     /// By pod UID: what serving pods said of themselves. Absent: not heard yet.
     pub pod_states: HashMap<String, Arc<PodState>>,
-    /// Why the resolve Job has no pod, as the Job controller reported it.
-    pub job_failure: Option<String>,
     /// Who holds each extended resource that a pod of ours waits for: `namespace/name` to count.
     pub gpu_holders: BTreeMap<String, BTreeMap<String, i64>>,
     pub settings: Arc<Settings>,
@@ -56,6 +54,12 @@ impl Snapshot {
 
     pub fn uid(&self) -> &str {
         self.deployment.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The pods that resolve a source: ours without a ReplicaSet between.
+    pub fn resolvers(&self) -> impl Iterator<Item = &PodView> {
+        let pods = self.family.pods.iter().map(|pod| &**pod);
+        pods.filter(|pod| pod.meta.owner_uid.as_deref() == Some(self.uid()))
     }
 
     /// What a serving pod said of `revision`.

@@ -59,7 +59,6 @@ objects! {
     ReplicaSet = k8s_openapi::api::apps::v1::ReplicaSet { spec: ReplicaSetSpec, status: ReplicaSetStatus }
     Service = k8s_openapi::api::core::v1::Service { spec: ServiceSpec }
     PodDisruptionBudget = k8s_openapi::api::policy::v1::PodDisruptionBudget {}
-    Job = k8s_openapi::api::batch::v1::Job { status: JobStatus }
     Pod = k8s_openapi::api::core::v1::Pod { spec: PodSpec, status: PodStatus }
 }
 
@@ -81,13 +80,6 @@ parts! {
         conditions: Vec<Condition>,
     }
     ServiceSpec { selector: Option<BTreeMap<String, String>> }
-    JobStatus {
-        start_time: Option<Time>,
-        active: i32,
-        succeeded: i32,
-        failed: i32,
-        conditions: Vec<Condition>,
-    }
     PodSpec { containers: Vec<Container> }
     Container { resources: Resources }
     Resources { limits: BTreeMap<String, Quantity> }

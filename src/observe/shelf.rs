@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::watcher::Event;
 
-use super::{BudgetView, JobView, Meta, PodView, ReplicaSetView, RevisionView, ServiceView};
+use super::{BudgetView, Meta, PodView, ReplicaSetView, RevisionView, ServiceView};
 
 /// Namespace and name of a ModelDeployment.
 pub type Key = (String, String);
@@ -115,11 +115,10 @@ pub struct Shelves {
     pub replica_sets: Shelf<ReplicaSetView>,
     pub services: Shelf<ServiceView>,
     pub budgets: Shelf<BudgetView>,
-    pub jobs: Shelf<JobView>,
     pub pods: Shelf<PodView>,
 }
 
-/// Everything that carries one ModelDeployment's label, and is owned by it or by what it owns.
+/// Everything that carries one ModelDeployment's label, and is owned by it or by a ReplicaSet of it.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     /// By number, ascending.
@@ -127,7 +126,6 @@ pub struct Family {
     pub replica_sets: Vec<Arc<ReplicaSetView>>,
     pub service: Option<Arc<ServiceView>>,
     pub budget: Option<Arc<BudgetView>>,
-    pub jobs: Vec<Arc<JobView>>,
     pub pods: Vec<Arc<PodView>>,
 }
 
@@ -137,7 +135,6 @@ impl Shelves {
             && self.replica_sets.synced()
             && self.services.synced()
             && self.budgets.synced()
-            && self.jobs.synced()
             && self.pods.synced()
     }
 
@@ -148,12 +145,8 @@ impl Shelves {
         revisions.sort_by_key(|r| r.number);
         let mut replica_sets = owned(self.replica_sets.family(key), uid);
         replica_sets.sort_by_key(|r| r.number);
-        let jobs = owned(self.jobs.family(key), uid);
-        let parents: HashSet<&str> = replica_sets
-            .iter()
-            .map(|r| r.meta.uid.as_str())
-            .chain(jobs.iter().map(|j| j.meta.uid.as_str()))
-            .collect();
+        let parents: HashSet<&str> =
+            replica_sets.iter().map(|r| r.meta.uid.as_str()).chain(std::iter::once(uid)).collect();
         let mut pods = self.pods.family(key);
         pods.retain(|p| p.meta.owner_uid.as_deref().is_some_and(|owner| parents.contains(owner)));
         Family {
@@ -161,7 +154,6 @@ impl Shelves {
             budget: owned(self.budgets.family(key), uid).into_iter().next(),
             revisions,
             replica_sets,
-            jobs,
             pods,
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::objects::{
-    ContainerStatus, ControllerRevision, Job, Pod, PodDisruptionBudget, ReplicaSet, Service, Terminated,
+    ContainerStatus, ControllerRevision, Pod, PodDisruptionBudget, ReplicaSet, Service, Terminated,
 };
 use super::shelf::{Key, View};
 use crate::api::{annotations, labels};
@@ -137,27 +137,6 @@ impl BudgetView {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobView {
-    pub meta: Meta,
-    /// Since when the Job controller has been at work and counts no pod: the time is cut to the second.
-    pub podless_since: Option<Timestamp>,
-    pub finished: bool,
-}
-
-impl JobView {
-    pub fn of(object: Job) -> Option<Self> {
-        let status = object.status.unwrap_or_default();
-        let finished = status
-            .conditions
-            .iter()
-            .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
-        let pods = status.active + status.succeeded + status.failed;
-        let podless_since = status.start_time.filter(|_| pods == 0).map(|t| t.0);
-        Some(Self { meta: Meta::of(&object.metadata)?, podless_since, finished })
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodPhase {
     Pending,
@@ -169,8 +148,10 @@ pub enum PodPhase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
     pub meta: Meta,
-    /// The revision of a serving pod; none for the resolve Job's.
+    /// The revision of a serving pod; none for a resolve pod.
     pub number: Option<u64>,
+    /// It is being deleted, and its node should be done by then.
+    pub ends_by: Option<Timestamp>,
     pub phase: PodPhase,
     /// Why the kubelet or the scheduler gave up on it: `Evicted`, `UnexpectedAdmissionError`, …
     pub failure: Option<String>,
@@ -210,6 +191,7 @@ impl PodView {
         let mut view = Self {
             meta,
             number,
+            ends_by: object.metadata.deletion_timestamp.map(|t| t.0),
             phase,
             failure,
             unschedulable: None,
@@ -260,4 +242,4 @@ macro_rules! has_meta {
         fn meta(&self) -> &Meta { &self.meta }
     })+ };
 }
-has_meta!(RevisionView, ReplicaSetView, ServiceView, BudgetView, JobView, PodView);
+has_meta!(RevisionView, ReplicaSetView, ServiceView, BudgetView, PodView);

@@ -49,7 +49,6 @@ pub struct Options {
 
 /// Everything that a reconcile needs.
 pub(crate) struct Context {
-    client: Client,
     shelves: Arc<Shelves>,
     pod_states: Arc<PodStates>,
     writer: Writer,
@@ -86,7 +85,6 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let pod_states = Arc::new(PodStates::default());
     let (trigger, triggers) = mpsc::channel(TRIGGERS);
     let context = Arc::new(Context {
-        client: client.clone(),
         shelves: shelves.clone(),
         pod_states: pod_states.clone(),
         writer: Writer::new(client.clone(), lease.clone(), metrics.clone()),

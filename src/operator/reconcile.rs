@@ -7,15 +7,12 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Event;
-use kube::Api;
-use kube::api::ListParams;
 use kube::runtime::controller::Action;
 
 use super::Context;
 use crate::api::ModelDeployment;
 use crate::apply::{self, WriteError};
-use crate::observe::{Family, JobView, PodPhase, PodView, Snapshot};
+use crate::observe::{Family, PodPhase, PodView, Snapshot};
 use crate::{plan, status};
 
 /// A pass that failed for the moment is tried again after this.
@@ -24,10 +21,6 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_REFUSED: Duration = Duration::from_secs(15);
 /// Watches can miss; nothing is left alone for longer.
 const RESYNC: Duration = Duration::from_secs(600);
-/// So long after it began to work on a Job its controller has said why there is no pod. Not counted from the Job's
-/// creation: with a thousand Jobs it begins late, and each list of events costs the API server the whole namespace's.
-const JOB_GRACE: SignedDuration = SignedDuration::from_secs(3);
-const READ_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,7 +48,7 @@ pub(super) async fn reconcile(
 
 async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
-    let snapshot = snapshot(deployment, context, now).await;
+    let snapshot = snapshot(deployment, context);
     if !context.expectations.met(&snapshot, now) {
         return Ok(Action::requeue(Duration::from_secs(1))); // the watch event that is missing wakes us sooner
     }
@@ -83,34 +76,17 @@ fn until(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
     wait.map_or(RESYNC, |wait| wait.max(Duration::from_millis(10)).min(RESYNC))
 }
 
-async fn snapshot(deployment: Arc<ModelDeployment>, context: &Context, now: Timestamp) -> Snapshot {
+fn snapshot(deployment: Arc<ModelDeployment>, context: &Context) -> Snapshot {
     let metadata = &deployment.metadata;
     let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
     let family = context.shelves.family(&key, metadata.uid.as_deref().unwrap_or_default());
-    let job_failure = job_failure(context, &key.0, &family, now).await;
     Snapshot {
         pod_states: if family.pods.is_empty() { HashMap::new() } else { context.pod_states.of(&family.pods) },
         gpu_holders: gpu_holders(context, &family),
-        job_failure,
         settings: context.settings.clone(),
         deployment,
         family,
     }
-}
-
-/// The Job controller reports a refused pod (quota, pod security, no ServiceAccount) by an event alone: the one
-/// read of a reconcile, and only for a Job that has no pod.
-async fn job_failure(context: &Context, namespace: &str, family: &Family, now: Timestamp) -> Option<String> {
-    let unseen = |uid: &String| !family.pods.iter().any(|pod| pod.meta.owner_uid.as_ref() == Some(uid));
-    let late = |since: Timestamp| now >= since + JOB_GRACE;
-    let podless = |job: &&Arc<JobView>| job.podless_since.is_some_and(late) && unseen(&job.meta.uid);
-    let job = family.jobs.iter().find(|job| !job.finished && podless(job))?;
-    let api: Api<Event> = Api::namespaced(context.client.clone(), namespace);
-    let selector = format!("involvedObject.uid={},reason=FailedCreate", job.meta.uid);
-    let params = ListParams::default().fields(&selector);
-    let events = tokio::time::timeout(READ_DEADLINE, api.list(&params)).await.ok()?.ok()?;
-    let newest = events.items.into_iter().max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))?;
-    newest.message
 }
 
 /// Who has the devices that a pod of ours waits for, among the pods that this operator sees: its own.
@@ -145,7 +121,11 @@ pub(super) fn error_policy(deployment: Arc<ModelDeployment>, error: &Error, _: A
         Error::Write(WriteError::Stale(_)) => Action::requeue(RETRY),
         Error::Write(WriteError::NotLeader) => Action::requeue(RESYNC),
         Error::Write(WriteError::NamespaceTerminating) => Action::await_change(),
-        Error::Write(WriteError::NameConflict { .. } | WriteError::Refused { code: 400..=428, .. }) => {
+        Error::Write(
+            WriteError::NameConflict { .. }
+            | WriteError::PodRefused { .. }
+            | WriteError::Refused { code: 400..=428, .. },
+        ) => {
             tracing::warn!(namespace, name, %error, "the pass failed");
             Action::requeue(RETRY_REFUSED)
         }

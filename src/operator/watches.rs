@@ -13,10 +13,8 @@ use tokio::sync::mpsc;
 
 use super::{Options, Trigger};
 use crate::api::labels;
-use crate::observe::objects::{ControllerRevision, Job, Pod, PodDisruptionBudget, ReplicaSet, Service};
-use crate::observe::{
-    BudgetView, JobView, PodView, ReplicaSetView, RevisionView, ServiceView, Shelf, Shelves, View,
-};
+use crate::observe::objects::{ControllerRevision, Pod, PodDisruptionBudget, ReplicaSet, Service};
+use crate::observe::{BudgetView, PodView, ReplicaSetView, RevisionView, ServiceView, Shelf, Shelves, View};
 
 /// Of the first list: a page is held whole while it is read, and what it took stays with the allocator.
 pub(super) const PAGE: u32 = 100;
@@ -31,7 +29,6 @@ pub(super) fn start(
     fill::<ReplicaSet, _>(client, options, shelves, trigger, |s| &s.replica_sets, ReplicaSetView::of);
     fill::<Service, _>(client, options, shelves, trigger, |s| &s.services, ServiceView::of);
     fill::<PodDisruptionBudget, _>(client, options, shelves, trigger, |s| &s.budgets, BudgetView::of);
-    fill::<Job, _>(client, options, shelves, trigger, |s| &s.jobs, JobView::of);
     fill::<Pod, _>(client, options, shelves, trigger, |s| &s.pods, PodView::of);
 }
 

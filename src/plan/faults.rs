@@ -69,9 +69,7 @@ pub(super) fn of_pod(snapshot: &Snapshot, pod: &PodView, revision: Option<&str>)
 }
 
 /// What the API server said when it refused a pod: quota, pod security, a missing ServiceAccount.
-pub(super) fn of_refusal(message: &str) -> Finding {
-    // The Job controller's events begin with it, a ReplicaSet's condition does not.
-    let message = message.strip_prefix("Error creating: ").unwrap_or(message);
+pub fn of_refusal(message: &str) -> Finding {
     let lower = message.to_lowercase();
     let reason = if lower.contains("exceeded quota") || lower.contains("failed quota") {
         Reason::QuotaExceeded

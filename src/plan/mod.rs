@@ -3,7 +3,7 @@
 //! ```text
 //! spec ──> which revision is that? ──known──────────────────────────> rollout: pods, address, retire
 //!                │ new source                                            ▲
-//!                └──> resolve Job ──> report ──> new ControllerRevision ─┘
+//!                └──> resolve pod ──> report ──> new ControllerRevision ─┘
 //! ```
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use crate::observe::{RevisionView, Snapshot};
 
 pub use children::{image_for, owner_reference};
+pub use faults::of_refusal;
 pub use report::{Finding, Report};
 pub use revision::{RevisionData, RevisionSpec};
 pub use write::{Kind, Write};
@@ -52,28 +53,33 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     if snapshot.deployment.metadata.deletion_timestamp.is_some() {
         return plan; // the garbage collector takes the children
     }
+    let mut resolver = None;
     let target = match revision::choose(snapshot) {
         revision::Choice::Known(revision) => Some(revision),
         revision::Choice::Resolved(resolved) => Some(record(snapshot, *resolved, &mut plan)),
-        revision::Choice::Resolve { fallback } => match resolve::resolve(snapshot, now, &mut plan) {
-            None => fallback,
-            Some(resolved) => match fallback {
+        revision::Choice::Resolve { fallback } => {
+            let (name, body) = children::resolve_pod(snapshot);
+            resolver = Some(name.clone());
+            match (resolve::resolve(snapshot, name, body, now, &mut plan), fallback) {
+                (None, fallback) => fallback,
                 // The verb found the same bytes: note that it was done, nothing else changes.
-                Some(same) if revision::same_bytes(&same, &resolved) => {
+                (Some(resolved), Some(same)) if revision::same_bytes(&same, &resolved) => {
                     plan.writes.push(children::note_resolved_at(snapshot, &same));
                     Some(same)
                 }
-                _ => Some(record(snapshot, resolved, &mut plan)),
-            },
-        },
+                (Some(resolved), _) => Some(record(snapshot, resolved, &mut plan)),
+            }
+        }
     };
-    resolve::retire_jobs(snapshot, &mut plan);
     if let Some(target) = &target {
         plan.target = Some(target.number);
         plan.report.resolved(target);
     }
     rollout::roll(snapshot, target.as_deref(), now, &mut plan);
     prune(snapshot, &mut plan);
+    resolve::retire(snapshot, resolver.as_deref(), &mut plan);
+    // Last: a resolve pod that is refused (a quota, a policy) must not hold up what serves.
+    plan.writes.sort_by_key(|write| matches!(write, Write::Create { kind: Kind::Pod, .. }));
     plan
 }
 

@@ -61,6 +61,14 @@ impl Report {
         });
     }
 
+    /// The API server refused the resolve pod, which the plan could not know.
+    pub fn refused(&mut self, fault: Finding) {
+        if let Some(progress) = self.progress.as_mut().filter(|p| p.reason == Reason::Resolving) {
+            progress.message = fault.message.clone();
+        }
+        self.resolution = Some(fault);
+    }
+
     /// The first fault found is the nearest to the cause.
     pub(super) fn blame(&mut self, fault: Finding) {
         self.fault.get_or_insert(fault);

@@ -1,38 +1,43 @@
-//! The resolve Job: pins the source and reads the graph on a CPU, before any pod takes a GPU.
-
-use std::sync::Arc;
+//! The resolve pod: pins the source and reads the graph on a CPU, before any pod takes a GPU.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
+use super::Plan;
 use super::faults::{self, Trouble};
 use super::report::Finding;
 use super::write::{Kind, Write};
-use super::{Plan, children};
 use crate::api::Reason;
 use crate::formats::{ResolveReport, Resolved};
 use crate::observe::{PodPhase, PodView, Snapshot};
 
 /// The name of the container whose termination message is the report.
 pub(super) const CONTAINER: &str = "resolve";
+/// Between one pod and the next of the same question, when the first came to nothing: what evicted it may go on.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// A pod that should have ended so long ago is on a node that is gone.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Runs the Job for the wanted source. Some: it has reported.
-pub(super) fn resolve(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) -> Option<Resolved> {
-    let name = children::resolve_job_name(snapshot);
-    let Some(job) = snapshot.family.jobs.iter().find(|job| job.meta.name == name) else {
-        plan.writes.push(Write::Create {
-            kind: Kind::Job,
-            body: children::resolve_job(snapshot, &name),
-            name,
-        });
-        waiting(plan, "the resolve Job is being created".into());
+/// Runs the pod `name` for the wanted source. Some: it has reported.
+pub(super) fn resolve(
+    snapshot: &Snapshot,
+    name: String,
+    body: Value,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> Option<Resolved> {
+    let Some(pod) = snapshot.resolvers().find(|pod| pod.meta.name == name) else {
+        plan.writes.push(Write::Create { kind: Kind::Pod, name, body });
+        waiting(plan, "the resolve pod is being created".into());
         return None;
     };
-    let pods = snapshot.family.pods.iter();
-    let mut pods: Vec<&Arc<PodView>> =
-        pods.filter(|pod| pod.meta.owner_uid.as_ref() == Some(&job.meta.uid)).collect();
-    pods.sort_by_key(|pod| pod.meta.created);
-    match pods.last() {
-        Some(pod) if pod.phase == PodPhase::Succeeded => match report(pod) {
+    if let Some(end) = pod.ends_by {
+        waiting(plan, format!("pod {name} is being deleted, and is made again"));
+        remove(pod, end + OVERDUE, now, plan);
+        return None;
+    }
+    match pod.phase {
+        PodPhase::Succeeded => match report(pod) {
             Ok(ResolveReport::Resolved(resolved)) => match resolved.graph.unknown_domains.first_key_value() {
                 None => return Some(*resolved),
                 // ONNX Runtime would say the same, after a GPU was taken and the weights were fetched.
@@ -43,67 +48,56 @@ pub(super) fn resolve(snapshot: &Snapshot, now: Timestamp, plan: &mut Plan) -> O
                 }
             },
             Ok(ResolveReport::Failed { reason, message }) => failed(plan, &reason, message),
+            // A pod that ended without a report that we can read says nothing.
             Err(message) => {
-                // A Job that ended without a report that we can read says nothing: run it again.
-                waiting(plan, message);
-                rerun(job, plan);
+                waiting(plan, format!("pod {name} is made again: {message}"));
+                remove(pod, pod.meta.created + AGAIN, now, plan);
             }
         },
-        Some(pod) => {
+        // Evicted, or refused by its node: no exit of the container ends it so.
+        PodPhase::Failed => {
+            match faults::of_pod(snapshot, pod, None) {
+                Some(fault) => fail(plan, fault),
+                None => waiting(plan, format!("pod {name} failed, and is made again")),
+            }
+            remove(pod, pod.meta.created + AGAIN, now, plan);
+        }
+        PodPhase::Pending | PodPhase::Running => {
             if let Some((reason, message)) = last_failure(pod) {
                 failed(plan, &reason, message);
             } else if let Some(fault) = faults::of_pod(snapshot, pod, None) {
                 fail(plan, fault);
             } else {
-                waiting(plan, format!("pod {} reads {}", pod.meta.name, snapshot.deployment.spec.model.uri));
+                waiting(plan, format!("pod {name} reads {}", snapshot.deployment.spec.model.uri));
             }
         }
-        // Its pod was evicted or collected before it could be read.
-        None if job.finished => {
-            waiting(plan, "the resolve Job lost its pod and runs again".into());
-            rerun(job, plan);
-        }
-        None => match &snapshot.job_failure {
-            Some(message) => fail(plan, faults::of_refusal(message)),
-            None => {
-                waiting(plan, format!("Job {name} is creating its pod"));
-                // The Job controller reports a refused pod by an event alone: look for it.
-                if job.podless_since.is_some() {
-                    plan.wake(now + SignedDuration::from_secs(3));
-                }
-            }
-        },
     }
     None
 }
 
-/// Jobs of sources that nobody waits for any more. Finished ones have a TTL.
-pub(super) fn retire_jobs(snapshot: &Snapshot, plan: &mut Plan) {
-    let waits = matches!(plan.report.resolution, Some(ref f) if f.reason != Reason::Pinned);
-    let wanted = children::resolve_job_name(snapshot);
-    for job in &snapshot.family.jobs {
-        let needed = waits && job.meta.name == wanted;
-        let planned = plan.writes.iter().any(|w| w.name() == job.meta.name);
-        if !needed
-            && !planned
-            && !job.finished
-            && !job.meta.deleting
-            && !has_succeeded(snapshot, &job.meta.uid)
-        {
-            plan.writes.push(Write::delete(Kind::Job, &job.meta));
+/// Pods of sources that nobody waits for any more. One that has reported is not waited for once its report was seen
+/// in a record: until then it is `wanted`.
+pub(super) fn retire(snapshot: &Snapshot, wanted: Option<&str>, plan: &mut Plan) {
+    for pod in snapshot.resolvers() {
+        if !pod.meta.deleting && wanted != Some(&pod.meta.name) {
+            plan.writes.push(Write::delete(Kind::Pod, &pod.meta));
         }
     }
 }
 
-fn has_succeeded(snapshot: &Snapshot, job: &str) -> bool {
-    let mut pods = snapshot.family.pods.iter();
-    pods.any(|p| p.meta.owner_uid.as_deref() == Some(job) && p.phase == PodPhase::Succeeded)
+/// Makes room for another of the same name, at that time.
+fn remove(pod: &PodView, at: Timestamp, now: Timestamp, plan: &mut Plan) {
+    if now < at {
+        plan.wake(at);
+    } else {
+        plan.writes.push(Write::delete(Kind::Pod, &pod.meta));
+    }
 }
 
 fn report(pod: &PodView) -> Result<ResolveReport, String> {
     let ended = pod.container(CONTAINER).and_then(|c| c.terminated.as_ref());
     let message = ended.map(|t| t.message.as_str()).unwrap_or_default();
-    ResolveReport::decode(message).map_err(|e| format!("the resolve Job runs again: {e}"))
+    ResolveReport::decode(message).map_err(|e| e.to_string())
 }
 
 fn last_failure(pod: &PodView) -> Option<(String, String)> {
@@ -114,12 +108,6 @@ fn last_failure(pod: &PodView) -> Option<(String, String)> {
     match ResolveReport::decode(&ended.message) {
         Ok(ResolveReport::Failed { reason, message }) => Some((reason, message)),
         _ => None,
-    }
-}
-
-fn rerun(job: &crate::observe::JobView, plan: &mut Plan) {
-    if !job.meta.deleting {
-        plan.writes.push(Write::delete(Kind::Job, &job.meta));
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::faults::{of_pod, of_refusal};
 use super::*;
 use crate::api::{ModelDeployment, Reason};
-use crate::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, Resolved, SourceRequest};
+use crate::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest};
 use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, Settings, Terminated};
 
 fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
@@ -20,7 +20,6 @@ fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
         deployment: Arc::new(deployment),
         family: Family::default(),
         pod_states: HashMap::new(),
-        job_failure: None,
         gpu_holders: BTreeMap::new(),
         settings: Arc::new(Settings {
             loader_image: "registry.example/modelwright:1.0".into(),
@@ -68,7 +67,7 @@ fn the_rendered_objects_are_as_they_were() {
         "replicaSet": children::replica_set(&snapshot, &revision, 3, None),
         "service": children::service(&snapshot, 8),
         "podDisruptionBudget": children::disruption_budget(&snapshot),
-        "resolveJob": children::resolve_job(&snapshot, &children::resolve_job_name(&snapshot)),
+        "resolvePod": children::resolve_pod(&snapshot).1,
     });
     let text = serde_json::to_string_pretty(&objects).unwrap() + "\n";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/children.json");
@@ -82,7 +81,7 @@ fn the_rendered_objects_are_as_they_were() {
 fn names_stay_below_what_kubernetes_allows() {
     let mut snapshot = mk_snapshot(full_spec());
     Arc::make_mut(&mut snapshot.deployment).metadata.name = Some("a".repeat(40));
-    assert!(children::resolve_job_name(&snapshot).len() <= 63 - 6, "a Job's pods add six characters");
+    assert!(children::resolve_pod(&snapshot).0.len() <= 63, "a pod's name is its host name");
     assert!(children::revision_name(&snapshot, 1_000_000).len() <= 63 - 6);
 }
 
@@ -163,6 +162,7 @@ fn mk_pod() -> PodView {
             deleting: false,
         },
         number: Some(8),
+        ends_by: None,
         phase: PodPhase::Running,
         failure: None,
         unschedulable: None,
@@ -235,4 +235,90 @@ fn an_object_that_is_being_deleted_is_left_to_the_garbage_collector() {
     let metadata = &mut Arc::make_mut(&mut snapshot.deployment).metadata;
     metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
     assert_eq!(plan(&snapshot, now).writes, vec![]);
+}
+
+fn mk_resolver(snapshot: &Snapshot, phase: PodPhase) -> PodView {
+    let mut pod = mk_pod();
+    pod.meta.name = children::resolve_pod(snapshot).0;
+    pod.meta.owner_uid = Some("u0".into());
+    pod.number = None;
+    pod.phase = phase;
+    pod
+}
+
+fn mk_ended(message: String) -> ContainerView {
+    let ended = Terminated { reason: "Completed".into(), message, exit_code: 0 };
+    ContainerView { terminated: Some(ended), ..mk_container("resolve") }
+}
+
+/// What the plan does to pods, and when it looks again at the latest.
+fn pod_writes(snapshot: &Snapshot, seconds: i64) -> (Vec<&'static str>, Option<i64>) {
+    let plan = plan(snapshot, Timestamp::from_second(seconds).unwrap());
+    let writes = plan.writes.iter().filter(|w| w.kind() == Kind::Pod);
+    (writes.map(Write::verb).collect(), plan.wake_at.map(Timestamp::as_second))
+}
+
+#[test]
+fn a_resolve_pod_that_came_to_nothing_is_made_again_and_not_at_once() {
+    let mut evicted = mk_snapshot(full_spec());
+    let mut pod = mk_resolver(&evicted, PodPhase::Failed);
+    pod.failure = Some("Evicted: the node was low on memory".into());
+    evicted.family.pods = vec![Arc::new(pod)];
+    let mut mute = mk_snapshot(full_spec());
+    let mut pod = mk_resolver(&mute, PodPhase::Succeeded);
+    pod.containers.push(mk_ended(String::new()));
+    mute.family.pods = vec![Arc::new(pod)];
+    for (name, snapshot) in [("evicted", evicted), ("without a report", mute)] {
+        assert_eq!(pod_writes(&snapshot, 5), (vec![], Some(30)), "{name}: it was made five seconds ago");
+        assert_eq!(pod_writes(&snapshot, 30), (vec!["delete"], None), "{name}");
+    }
+}
+
+#[test]
+fn a_resolve_pod_on_a_lost_node_is_not_waited_for() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let mut pod = mk_resolver(&snapshot, PodPhase::Running);
+    pod.meta.deleting = true;
+    pod.ends_by = Some(Timestamp::from_second(100).unwrap());
+    snapshot.family.pods = vec![Arc::new(pod)];
+    assert_eq!(pod_writes(&snapshot, 100), (vec![], Some(110)), "its node may still say that it ended");
+    assert_eq!(pod_writes(&snapshot, 110), (vec!["delete"], None));
+}
+
+#[test]
+fn a_resolve_pod_goes_only_when_its_report_was_seen_in_a_record() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let resolved = mk_resolved(&snapshot);
+    let mut pod = mk_resolver(&snapshot, PodPhase::Succeeded);
+    pod.containers.push(mk_ended(ResolveReport::Resolved(Box::new(resolved.clone())).encode().unwrap()));
+    snapshot.family.pods = vec![Arc::new(pod)];
+    let first = plan(&snapshot, Timestamp::UNIX_EPOCH);
+    let kinds: Vec<Kind> = first.writes.iter().map(Write::kind).collect();
+    assert_eq!(kinds[0], Kind::ControllerRevision);
+    assert!(!kinds.contains(&Kind::Pod), "{kinds:?}");
+
+    let data = children::revision_data(&snapshot, 1, resolved);
+    snapshot.family.revisions = vec![Arc::new(children::recorded(&snapshot, 1, data))];
+    assert_eq!(pod_writes(&snapshot, 0).0, vec!["delete"]);
+}
+
+#[test]
+fn whatever_a_resolve_pod_is_made_of_makes_another_name() {
+    let snapshot = mk_snapshot(full_spec());
+    let name = children::resolve_pod(&snapshot).0;
+    assert_eq!(children::resolve_pod(&snapshot.clone()).0, name);
+    let mut image = snapshot.clone();
+    Arc::make_mut(&mut image.settings).loader_image = "registry.example/modelwright:1.1".into();
+    let mut verb = snapshot.clone();
+    let annotations =
+        BTreeMap::from([(crate::api::annotations::RESOLVE_AT.to_string(), "monday".to_string())]);
+    Arc::make_mut(&mut verb.deployment).metadata.annotations = Some(annotations);
+    let mut account = snapshot.clone();
+    Arc::make_mut(&mut account.deployment).spec.service_account_name = Some("other".into());
+    let mut replicas = snapshot;
+    Arc::make_mut(&mut replicas.deployment).spec.replicas = Some(7);
+    for (what, other) in [("image", image), ("verb", verb), ("account", account)] {
+        assert_ne!(children::resolve_pod(&other).0, name, "{what}");
+    }
+    assert_eq!(children::resolve_pod(&replicas).0, name, "replicas are no question");
 }

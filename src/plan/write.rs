@@ -7,7 +7,6 @@ use crate::observe::Meta;
 pub enum Kind {
     ModelDeployment,
     ControllerRevision,
-    Job,
     ReplicaSet,
     Service,
     PodDisruptionBudget,
@@ -20,7 +19,6 @@ impl Kind {
         match self {
             Kind::ModelDeployment => "ModelDeployment",
             Kind::ControllerRevision => "ControllerRevision",
-            Kind::Job => "Job",
             Kind::ReplicaSet => "ReplicaSet",
             Kind::Service => "Service",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",

@@ -3,7 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{ConditionType, ModelDeploymentStatus, Reason, StatusCondition};
 use crate::observe::Snapshot;
-use crate::plan::{Finding, Plan};
+use crate::plan::Report;
 
 /// Condition messages are for people: a scheduler's or a runtime's essay is cut.
 const MESSAGE_LIMIT: usize = 1024;
@@ -12,19 +12,19 @@ struct Verdict(&'static str, Reason, String);
 
 pub(super) fn conditions(
     snapshot: &Snapshot,
-    plan: &Plan,
-    fault: Option<&Finding>,
+    report: &Report,
+    target: Option<u64>,
     status: &ModelDeploymentStatus,
     now: Timestamp,
 ) -> Vec<StatusCondition> {
     let verdicts = [
-        (ConditionType::Ready, ready(plan, fault, status)),
+        (ConditionType::Ready, ready(report, status)),
         (ConditionType::Available, available(status)),
-        (ConditionType::Progressing, progressing(plan, fault)),
-        (ConditionType::Degraded, degraded(snapshot, fault)),
-        (ConditionType::ModelResolved, resolved(plan)),
+        (ConditionType::Progressing, progressing(report)),
+        (ConditionType::Degraded, degraded(snapshot, report)),
+        (ConditionType::ModelResolved, resolved(report)),
     ];
-    let runtime = runtime(snapshot, plan).map(|verdict| (ConditionType::RuntimeCurrent, verdict));
+    let runtime = runtime(snapshot, target).map(|verdict| (ConditionType::RuntimeCurrent, verdict));
     verdicts
         .into_iter()
         .chain(runtime)
@@ -39,18 +39,18 @@ pub(super) fn conditions(
         .collect()
 }
 
-fn ready(plan: &Plan, fault: Option<&Finding>, status: &ModelDeploymentStatus) -> Verdict {
+fn ready(report: &Report, status: &ModelDeploymentStatus) -> Verdict {
     let serving = status.available_replicas > 0;
     let replaced = status.updated_revision.is_none() || status.updated_revision != status.stable_revision;
     let rest = match &status.stable_revision {
         Some(stable) if serving && replaced => format!("; {stable} serves on"),
         _ => String::new(),
     };
-    if plan.report.complete {
-        return match (status.desired_replicas, fault) {
+    if report.complete {
+        return match (status.desired_replicas, &report.fault) {
             (0, _) => Verdict("False", Reason::NoReplicas, "replicas is 0".into()),
             // Served, and yet a person is needed: the verb `resolve-at` failed, for example.
-            (_, Some(fault)) if Some(fault) == plan.report.resolution.as_ref() => {
+            (_, Some(fault)) if report.fault == report.resolution => {
                 Verdict("False", fault.reason, format!("{}{rest}", fault.message))
             }
             (desired, _) => Verdict(
@@ -60,11 +60,11 @@ fn ready(plan: &Plan, fault: Option<&Finding>, status: &ModelDeploymentStatus) -
             ),
         };
     }
-    if let Some(fault) = fault {
+    if let Some(fault) = &report.fault {
         return Verdict("False", fault.reason, format!("{}{rest}", fault.message));
     }
-    let progress = plan.report.progress.as_ref().map(|p| p.message.clone()).unwrap_or_default();
-    if plan.report.deadline_exceeded {
+    let progress = report.progress.as_ref().map(|p| p.message.clone()).unwrap_or_default();
+    if report.deadline_exceeded {
         return Verdict("False", Reason::ProgressDeadlineExceeded, format!("{progress}{rest}"));
     }
     let reason = if serving && replaced { Reason::RolloutInProgress } else { Reason::Starting };
@@ -85,19 +85,19 @@ fn available(status: &ModelDeploymentStatus) -> Verdict {
     }
 }
 
-fn progressing(plan: &Plan, fault: Option<&Finding>) -> Verdict {
-    let Some(progress) = &plan.report.progress else {
-        let message = fault.map(|f| f.message.clone()).unwrap_or_default();
+fn progressing(report: &Report) -> Verdict {
+    let Some(progress) = &report.progress else {
+        let message = report.fault.as_ref().map(|f| f.message.clone()).unwrap_or_default();
         return Verdict("Unknown", Reason::Resolving, message);
     };
-    if plan.report.deadline_exceeded {
+    if report.deadline_exceeded {
         return Verdict("False", Reason::ProgressDeadlineExceeded, progress.message.clone());
     }
     Verdict("True", progress.reason, progress.message.clone())
 }
 
-fn degraded(snapshot: &Snapshot, fault: Option<&Finding>) -> Verdict {
-    match fault {
+fn degraded(snapshot: &Snapshot, report: &Report) -> Verdict {
+    match &report.fault {
         Some(fault) => Verdict("True", fault.reason, fault.message.clone()),
         None if snapshot.settings.crd_outdated => Verdict(
             "True",
@@ -108,8 +108,8 @@ fn degraded(snapshot: &Snapshot, fault: Option<&Finding>) -> Verdict {
     }
 }
 
-fn resolved(plan: &Plan) -> Verdict {
-    match &plan.report.resolution {
+fn resolved(report: &Report) -> Verdict {
+    match &report.resolution {
         Some(f) if matches!(f.reason, Reason::Pinned | Reason::MutableSource) => {
             Verdict("True", f.reason, f.message.clone())
         }
@@ -120,8 +120,8 @@ fn resolved(plan: &Plan) -> Verdict {
 }
 
 /// Of the revision that serves, since that is what an upgrade of the operator leaves behind.
-fn runtime(snapshot: &Snapshot, plan: &Plan) -> Option<Verdict> {
-    let stable = snapshot.family.service.as_ref().and_then(|s| s.number).or(plan.target)?;
+fn runtime(snapshot: &Snapshot, target: Option<u64>) -> Option<Verdict> {
+    let stable = snapshot.family.service.as_ref().and_then(|s| s.number).or(target)?;
     let revisions = &snapshot.family.revisions;
     let data = revisions.iter().find(|r| r.number == stable)?.data.as_ref()?;
     let (running, shipped) = (&data.runtime_version, &snapshot.settings.runtime_version);

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{LastFailure, ModelDeploymentStatus, RevisionRole, RevisionStatus, SourceStatus, labels};
-use crate::apply::Applied;
+use crate::apply::{Applied, WriteError};
 use crate::observe::{PodView, RevisionView, Snapshot};
-use crate::plan::{Finding, Plan};
+use crate::plan::{Finding, Plan, Report};
 
 pub use write::{StatusBudget, write};
 
@@ -21,7 +21,7 @@ pub use write::{StatusBudget, write};
 pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestamp) -> ModelDeploymentStatus {
     let family = &snapshot.family;
     let stable = family.service.as_ref().and_then(|s| s.number);
-    let fault = applied.finding().or_else(|| plan.report.fault.clone());
+    let report = report(plan, applied);
     let mut status = ModelDeploymentStatus {
         observed_generation: snapshot.deployment.metadata.generation,
         url: family.service.as_ref().map(|_| {
@@ -45,7 +45,7 @@ pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestam
             .map(|s| s.live)
             .sum(),
         selector: Some(format!("{}={}", labels::DEPLOYMENT, snapshot.name())),
-        last_failure: fault.as_ref().map(|f| failure(f, now)),
+        last_failure: report.fault.as_ref().map(|f| failure(f, now)),
         ..Default::default()
     };
     let shown = family.revisions.iter().rev().filter(|r| r.data.is_some());
@@ -54,8 +54,20 @@ pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestam
         let name = name(snapshot, number);
         status.revisions.iter().find(|r| r.name == name)?.device.clone()
     });
-    status.conditions = conditions::conditions(snapshot, plan, fault.as_ref(), &status, now);
+    status.conditions = conditions::conditions(snapshot, &report, plan.target, &status, now);
     status
+}
+
+/// The plan's, and what came of it.
+fn report(plan: &Plan, applied: &Applied) -> Report {
+    let mut report = plan.report.clone();
+    if let Some(fault) = applied.finding() {
+        if let Some(WriteError::PodRefused { .. }) = applied.failure {
+            report.refused(fault.clone());
+        }
+        report.fault = Some(fault);
+    }
+    report
 }
 
 fn name(snapshot: &Snapshot, number: u64) -> String {

@@ -54,7 +54,6 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
             ..Default::default()
         },
         pod_states: HashMap::new(),
-        job_failure: None,
         gpu_holders: BTreeMap::new(),
         settings: Arc::new(Settings {
             loader_image: String::new(),
@@ -123,6 +122,25 @@ fn a_write_that_failed_is_told_when_a_person_must_act() {
     let busy = Applied { done: 0, failure: Some(WriteError::Stale("x".into())) };
     let status = derive(&mk_snapshot(1, 1), &mk_plan(1, true, None), &busy, now());
     assert_eq!(verdict(&status, ConditionType::Degraded).0, "False", "a stale view passes by itself");
+}
+
+#[test]
+fn a_refused_resolve_pod_is_a_fault_of_the_source() {
+    let resolving = Finding::new(Reason::Resolving, "the resolve pod is being created");
+    let report =
+        Report { resolution: Some(resolving.clone()), progress: Some(resolving), ..Default::default() };
+    let plan = Plan { report, ..Default::default() };
+    let message = "pods \"fraud-resolve-1\" is forbidden: exceeded quota: q, requested: pods=1";
+    let refused = WriteError::PodRefused { message: message.into() };
+    let applied = Applied { done: 0, failure: Some(refused) };
+    let status = derive(&mk_snapshot(2, 2), &plan, &applied, now());
+    let fails = |kind| verdict(&status, kind);
+    let quota = |value: &str, rest: &str| (value.into(), "QuotaExceeded".into(), format!("{message}{rest}"));
+    assert_eq!(fails(ConditionType::Ready), quota("False", "; fraud-r1 serves on"));
+    assert_eq!(fails(ConditionType::Degraded), quota("True", ""));
+    assert_eq!(fails(ConditionType::ModelResolved), quota("False", ""));
+    assert_eq!(fails(ConditionType::Progressing).2, message);
+    assert_eq!(status.last_failure.unwrap().message, message);
 }
 
 #[test]

@@ -146,10 +146,10 @@ func (f *fixture) controlPlaneOnly(stateFile string) {
 	if got := f.must("exec", f.name, "--", "curl", "-sf", url); got != "other" {
 		f.Errorf("changed state: %q", got)
 	}
-	f.kubectl(`{"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec":
-		{"restartPolicy": "Never", "containers": [{"name": "resolve", "image": "none"}]}}}}`, "apply", "-f", "-")
-	f.kubectl("", "wait", "--for=condition=Complete", "job/j", "--timeout=20s")
-	if got := f.kubectl("", "get", "pods", "-l", "job-name=j", "-o", "jsonpath={.items[0].status.containerStatuses[0].state.terminated.message}"); got != "resolved" {
+	f.kubectl(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "r"}, "spec":
+		{"restartPolicy": "OnFailure", "containers": [{"name": "resolve", "image": "none"}]}}`, "apply", "-f", "-")
+	f.kubectl("", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/r", "--timeout=20s")
+	if got := f.kubectl("", "get", "pod", "r", "-o", "jsonpath={.status.containerStatuses[0].state.terminated.message}"); got != "resolved" {
 		f.Errorf("termination message: %q", got)
 	}
 	f.kubectl("", "delete", "deployment", "x", "--timeout=20s")

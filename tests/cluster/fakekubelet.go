@@ -30,7 +30,7 @@ type fakeNode struct {
 	client  kubernetes.Interface
 	pods    cache.Store
 	queue   workqueue.TypedRateLimitingInterface[string]
-	message string // file with what the resolve container of a Job leaves
+	message string // file with what a container resolve leaves
 	mu      sync.Mutex
 	next    int // pod address
 }
@@ -209,13 +209,10 @@ func (n *fakeNode) skipUsedAddresses() {
 	}
 }
 
-// fakeStatus is the status of a pod that runs, or, if a Job owns it, has
-// succeeded.
+// fakeStatus is the status of a pod that runs, or, if it is one that ends,
+// has succeeded.
 func fakeStatus(pod *corev1.Pod, ip, message string, now metav1.Time) corev1.PodStatus {
-	done := false
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		done = owner.Kind == "Job"
-	}
+	done := pod.Spec.RestartPolicy != corev1.RestartPolicyAlways
 	status := corev1.PodStatus{
 		Phase:     corev1.PodRunning,
 		HostIP:    nodeIP(1),

@@ -26,7 +26,7 @@ func parseUp(args []string) (name string, o options, given map[string]bool, err 
 	f.IntVar(&o.Nodes, "nodes", 1, "number of nodes")
 	f.IntVar(&o.GPUs, "gpus", 0, "nvidia.com/gpu that each node offers (fake devices)")
 	f.BoolVar(&o.Audit, "audit", false, "write an audit log (metadata of every request)")
-	f.StringVar(&o.FakeTerminationMessage, "fake-termination-message", "", "control plane only: `file` with what container resolve of a Job's pod leaves")
+	f.StringVar(&o.FakeTerminationMessage, "fake-termination-message", "", "control plane only: `file` with what a container resolve leaves")
 	f.StringVar(&o.FakeState, "fake-state", "", "control plane only: `file` that pods serve at :8081/modelwright/v1/state")
 	if err = f.Parse(rest); err != nil {
 		return

@@ -171,9 +171,9 @@ func TestHelmMajor(t *testing.T) {
 }
 
 func TestFakeStatus(t *testing.T) {
-	yes := true
 	always := corev1.ContainerRestartPolicyAlways
 	pod := &corev1.Pod{Spec: corev1.PodSpec{
+		RestartPolicy:  corev1.RestartPolicyAlways,
 		InitContainers: []corev1.Container{{Name: "init"}, {Name: "sidecar", RestartPolicy: &always}},
 		Containers:     []corev1.Container{{Name: "resolve"}, {Name: "other"}},
 	}}
@@ -190,7 +190,7 @@ func TestFakeStatus(t *testing.T) {
 		!s.ContainerStatuses[1].Ready || s.InitContainerStatuses[0].State.Terminated == nil || s.InitContainerStatuses[1].State.Running == nil {
 		t.Errorf("%+v", s)
 	}
-	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "Job", Controller: &yes}}
+	pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 	s = fakeStatus(pod, "", "found", metav1.Now())
 	if s.Phase != corev1.PodSucceeded || ready(s) != corev1.ConditionFalse ||
 		s.ContainerStatuses[0].State.Terminated.Message != "found" || s.ContainerStatuses[1].State.Terminated.Message != "" {

@@ -193,7 +193,7 @@ fn run(command: &mut Command, input: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What a resolve Job of a small model leaves.
+/// What the resolve pod of a small model leaves.
 fn resolved() -> String {
     let request = SourceRequest {
         uri: super::uri("any", 1),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 
-/// `<kind>/<name>` to what is comparable of the object; pods by owner, since their names are random.
+/// `<kind>/<name>` to what is comparable of the object; pods by owner, since most names are random.
 pub type State = BTreeMap<String, Value>;
 
 pub async fn state(cluster: &Cluster, namespace: &str) -> Result<State, kube::Error> {
@@ -25,14 +24,16 @@ pub async fn state(cluster: &Cluster, namespace: &str) -> Result<State, kube::Er
     take::<ReplicaSet>(cluster, namespace, &mut state).await?;
     take::<Service>(cluster, namespace, &mut state).await?;
     take::<PodDisruptionBudget>(cluster, namespace, &mut state).await?;
-    take::<Job>(cluster, namespace, &mut state).await?;
     let pods: Api<Pod> = cluster.api(namespace);
     for pod in pods.list(&ListParams::default()).await? {
         let pod = json!(pod);
         let owner = &pod["metadata"]["ownerReferences"][0];
         let deleting = if pod["metadata"]["deletionTimestamp"].is_null() { "" } else { ", being deleted" };
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-        let key = format!("pods of {}/{}: {phase}{deleting}", text(&owner["kind"]), text(&owner["name"]));
+        let key = match owner["kind"].as_str() {
+            Some(kind) => format!("pods of {kind}/{}: {phase}{deleting}", text(&owner["name"])),
+            None => format!("Pod/{}: {phase}{deleting}", text(&pod["metadata"]["name"])),
+        };
         let count = state.get(&key).and_then(Value::as_u64).unwrap_or(0) + 1;
         state.insert(key, json!(count));
     }
@@ -94,8 +95,6 @@ fn strip(value: &mut Value) {
                         | "time"
                         | "coldStartSeconds"
                         | "observedGeneration"
-                        | "controller-uid"
-                        | "batch.kubernetes.io/controller-uid"
                 )
             });
             fields.values_mut().for_each(strip);

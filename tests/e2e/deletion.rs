@@ -1,7 +1,6 @@
 //! What a ModelDeployment leaves: nothing. And what it never touches: what is not its own.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{NEG, RELU, Space, in_namespace, neg, relu, wait};
 
 const OURS: &str = "modelwright.dev/deployment=model";
+const RESOLVERS: &str = "modelwright.dev/role=resolve";
 
 async fn names<K>(space: &Space) -> Vec<String>
 where
@@ -30,7 +30,6 @@ where
 async fn children(space: &Space) -> Vec<String> {
     let mut all = names::<ControllerRevision>(space).await;
     all.extend(names::<ReplicaSet>(space).await);
-    all.extend(names::<Job>(space).await);
     all.extend(names::<Pod>(space).await);
     all.extend(names::<Service>(space).await);
     all.extend(names::<PodDisruptionBudget>(space).await);
@@ -59,9 +58,9 @@ async fn a_deletion_in_the_middle_of_a_rollout_leaves_nothing() {
         // And in the middle of resolving.
         let uri = space.file_with("slow/model.onnx", &relu(), &[("X-Status", "503")]).await;
         space.apply("model", &space.with_uri(&good, &uri)).await;
-        wait("resolve Job", async || {
-            let jobs = names::<Job>(space).await;
-            (!jobs.is_empty()).then_some(()).ok_or("none".to_string())
+        wait("resolve pod", async || {
+            let pods = space.pods(RESOLVERS).await;
+            (!pods.is_empty()).then_some(()).ok_or("none".to_string())
         })
         .await;
         delete(space).await;
@@ -106,43 +105,38 @@ where
 #[tokio::test]
 async fn a_foreign_object_of_a_childs_name_is_never_touched() {
     in_namespace("conflict", async |space| {
-        // The resolve Job's name follows from the question: asked once, it is known.
+        // The resolve pod's name follows from the question: asked once, it is known.
         let uri = space.file_with("model.onnx", &relu(), &[("X-Status", "404")]).await;
         let spec = space.spec(&uri);
         space.apply("model", &spec).await;
         space.until_degraded("model", "SourceNotFound", &[]).await;
-        let job = names::<Job>(space).await[0].trim_start_matches("Job ").to_string();
+        let resolver = space.pods(RESOLVERS).await[0].metadata.name.clone().expect("a name");
         delete(space).await;
 
         let pod = json!({
-            "restartPolicy": "Never",
+            "schedulingGates": [{ "name": "example.test/never" }],
             "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
             "containers": [{ "name": "c", "image": "none", "securityContext": {
                 "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } } }],
         });
         let meta = |name: &str| json!({ "name": name });
         let template = json!({ "metadata": { "labels": { "app": "other" } }, "spec": pod });
-        let always = {
-            let mut template = template.clone();
-            template["spec"]["restartPolicy"] = json!("Always");
-            template
-        };
-        let jobs = json!({ "metadata": meta(&job), "spec": { "suspend": true, "template": template } });
+        let other = json!({ "metadata": meta(&resolver), "spec": pod });
         let revision =
             json!({ "metadata": meta("model-r1"), "revision": 1, "data": { "somebody": "else's" } });
         let set = json!({ "metadata": meta("model-r1"), "spec": {
-            "replicas": 0, "selector": { "matchLabels": { "app": "other" } }, "template": always } });
+            "replicas": 0, "selector": { "matchLabels": { "app": "other" } }, "template": template } });
         let service = json!({ "metadata": meta("model"), "spec": { "ports": [{ "port": 80 }] } });
         let budget = json!({ "metadata": meta("model"), "spec": {
             "maxUnavailable": 1, "selector": { "matchLabels": { "app": "other" } } } });
-        let jobs = foreign::<Job>(space, jobs).await;
+        let other = foreign::<Pod>(space, other).await;
         let revision = foreign::<ControllerRevision>(space, revision).await;
         let set = foreign::<ReplicaSet>(space, set).await;
         let service = foreign::<Service>(space, service).await;
         let budget = foreign::<PodDisruptionBudget>(space, budget).await;
         space.file("model.onnx", &relu()).await;
         space.apply("model", &spec).await;
-        conflict::<Job>(space, &job, &jobs).await;
+        conflict::<Pod>(space, &resolver, &other).await;
         conflict::<ControllerRevision>(space, "model-r1", &revision).await;
         // In the order of the plan: pods start before the Service waits for its address.
         conflict::<ReplicaSet>(space, "model-r1", &set).await;

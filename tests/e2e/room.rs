@@ -64,7 +64,7 @@ async fn set_quota(space: &Space, pods: u32) {
 
 #[tokio::test]
 async fn a_quota_that_leaves_no_room_for_the_resolver_is_quoted() {
-    in_namespace("quota-job", async |space| {
+    in_namespace("quota-resolver", async |space| {
         let good = space.serve_first("model").await;
         set_quota(space, 1).await;
         let uri = space.file("second/model.onnx", &neg()).await;

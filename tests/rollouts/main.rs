@@ -35,6 +35,22 @@ const STORIES: &[(&str, Story)] = &[
         sim.apply("s3://models/fraud/1.onnx", 1);
         sim.settle();
     }),
+    ("a_resolve_pod_that_is_evicted_is_made_again_after_a_pause", |sim| {
+        sim.evictions = 2;
+        sim.apply("s3://models/fraud/1.onnx", 1);
+        sim.settle();
+    }),
+    ("a_quota_that_refuses_the_resolve_pod_holds_up_nothing_else", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 1);
+        sim.settle();
+        sim.refusal = Some(
+            "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=4, limited: pods=4",
+        );
+        sim.apply("s3://models/fraud/2.onnx", 3);
+        sim.settle();
+        sim.refusal = None;
+        sim.settle();
+    }),
     ("a_spec_that_changes_mid_rollout_drops_the_candidate", |sim| {
         sim.apply("s3://models/fraud/1.onnx", 1);
         sim.settle();

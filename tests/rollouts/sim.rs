@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use modelwright::api::ModelDeployment;
-use modelwright::apply::Applied;
+use modelwright::apply::{Applied, WriteError};
 use modelwright::formats::{
     GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest,
 };
@@ -39,6 +39,10 @@ pub struct Sim {
     pub etag: String,
     /// Pods that fit; the rest are unschedulable.
     pub capacity: usize,
+    /// Resolve pods that the kubelet still throws out.
+    pub evictions: usize,
+    /// What the API server answers to the create of a pod.
+    pub refusal: Option<&'static str>,
     pub shuffle: Option<Rng>,
     /// The operator dies after this write, once.
     pub crash_after: Option<usize>,
@@ -59,6 +63,8 @@ impl Sim {
             version: 0,
             etag: "first".into(),
             capacity: 100,
+            evictions: 0,
+            refusal: None,
             shuffle: None,
             crash_after: None,
             writes: 0,
@@ -98,7 +104,9 @@ impl Sim {
     pub fn settle(&mut self) {
         for _ in 0..STEP_LIMIT {
             if !self.step() {
-                assert_eq!(self.plan().writes, vec![], "a settled plan writes nothing");
+                let mut left = self.plan().writes;
+                left.retain(|write| self.refused(write).is_none());
+                assert_eq!(left, vec![], "a settled plan writes nothing");
                 return;
             }
         }
@@ -113,10 +121,10 @@ impl Sim {
 
     /// One step of one controller. False: all are idle.
     fn step(&mut self) -> bool {
-        let controllers: [fn(&mut Self) -> bool; 4] =
-            [Self::operator, Self::job_controller, Self::replica_set_controller, Self::kubelet];
-        let start = self.shuffle.as_mut().map_or(0, |rng| rng.below(4));
-        let worked = (0..4).any(|i| controllers[(start + i) % 4](self));
+        let controllers: [fn(&mut Self) -> bool; 3] =
+            [Self::operator, Self::replica_set_controller, Self::kubelet];
+        let start = self.shuffle.as_mut().map_or(0, |rng| rng.below(3));
+        let worked = (0..3).any(|i| controllers[(start + i) % 3](self));
         if !worked
             && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + SignedDuration::from_secs(600))
         {
@@ -130,7 +138,12 @@ impl Sim {
         let snapshot = self.snapshot();
         let plan = plan(&snapshot, self.now);
         let mut wrote = false;
+        let mut applied = Applied::default();
         for write in &plan.writes {
+            applied.failure = self.refused(write);
+            if applied.failure.is_some() {
+                break;
+            }
             self.write(write);
             self.check();
             wrote = true;
@@ -139,7 +152,7 @@ impl Sim {
                 return true;
             }
         }
-        let status = status::derive(&snapshot, &plan, &Applied::default(), self.now);
+        let status = status::derive(&snapshot, &plan, &applied, self.now);
         let ready = &status.conditions[0];
         let line = format!("status: {} {}: {}", ready.status, ready.reason, ready.message);
         if line != self.last {
@@ -151,6 +164,11 @@ impl Sim {
 
     fn plan(&self) -> Plan {
         plan(&self.snapshot(), self.now)
+    }
+
+    fn refused(&self, write: &Write) -> Option<WriteError> {
+        let pod = matches!(write, Write::Create { kind: Kind::Pod, .. });
+        self.refusal.filter(|_| pod).map(|message| WriteError::PodRefused { message: message.into() })
     }
 
     fn write(&mut self, write: &Write) {
@@ -195,13 +213,6 @@ impl Sim {
         }
     }
 
-    fn job_controller(&mut self) -> bool {
-        let jobs = self.kind("Job");
-        let Some(job) = jobs.into_iter().find(|job| self.pods_of(job).is_empty()) else { return false };
-        self.add_pod(&job);
-        true
-    }
-
     fn replica_set_controller(&mut self) -> bool {
         for set in self.kind("ReplicaSet") {
             let pods = self.pods_of(&set);
@@ -237,7 +248,7 @@ impl Sim {
         pod["metadata"]["creationTimestamp"] = json!(self.now.to_string());
         pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": owner["kind"], "name": name(owner),
             "uid": owner["metadata"]["uid"], "controller": true }]);
-        pod["status"] = if running < self.capacity || owner["kind"] == "Job" {
+        pod["status"] = if running < self.capacity {
             json!({ "phase": "Pending" })
         } else {
             json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
@@ -252,7 +263,12 @@ impl Sim {
         for pod in self.kind("Pod") {
             let text = pod["spec"]["containers"].to_string() + &pod["metadata"]["annotations"].to_string();
             let status = if pod["spec"]["containers"][0]["name"] == "resolve" {
-                if text.contains("missing.onnx") {
+                if self.evictions > 0 && pod["status"].is_null() {
+                    self.evictions -= 1;
+                    json!({ "phase": "Failed", "reason": "Evicted", "message": "the node was low on memory" })
+                } else if pod["status"]["phase"] == "Failed" {
+                    continue;
+                } else if text.contains("missing.onnx") {
                     json!({ "phase": "Running", "containerStatuses": [ended("resolve", 1, "SourceNotFound: s3://models: no such key")] })
                 } else {
                     json!({ "phase": "Succeeded", "containerStatuses": [ended("resolve", 0, &self.report(&text))] })
@@ -325,7 +341,6 @@ impl Sim {
                 "PodDisruptionBudget" => {
                     drop(shelves.budgets.take(Event::Apply(BudgetView::of(parse(object)))))
                 }
-                "Job" => drop(shelves.jobs.take(Event::Apply(JobView::of(parse(object))))),
                 "Pod" => drop(shelves.pods.take(Event::Apply(PodView::of(parse(object))))),
                 other => panic!("{other}"),
             }
@@ -335,15 +350,14 @@ impl Sim {
             family: shelves.family(&("ns".into(), "fraud".into()), "u0"),
             deployment: Arc::new(deployment),
             pod_states: HashMap::new(),
-            job_failure: None,
             gpu_holders: BTreeMap::new(),
             settings: self.settings.clone(),
         }
     }
 
-    /// What stands at the end, but for pods' names and finished Jobs.
+    /// What stands at the end, but for pods' names.
     pub fn end_state(&self) -> Vec<String> {
-        let objects = self.objects.iter().filter(|((kind, _), _)| !matches!(*kind, "Pod" | "Job"));
+        let objects = self.objects.iter().filter(|((kind, _), _)| *kind != "Pod");
         let spec = |o: &Value| format!("{}{}", o["spec"]["replicas"], o["spec"]["selector"]);
         objects.map(|((kind, name), o)| format!("{kind} {name} {}", spec(o))).collect()
     }

@@ -1,6 +1,6 @@
 //! The objects that a ModelDeployment owns. Names are deterministic: a crash after a create finds the same name again.
 
-mod job;
+mod resolver;
 mod revision;
 mod template;
 
@@ -11,7 +11,7 @@ use crate::api::{GROUP, annotations, labels};
 use crate::formats::ports;
 use crate::observe::{Meta, RevisionView, ServiceView, Snapshot};
 
-pub(super) use job::{resolve_job, resolve_job_name};
+pub(super) use resolver::resolve_pod;
 pub(super) use revision::{controller_revision, note_resolved_at, recorded, revision_data};
 pub use template::image_for;
 pub(super) use template::{DEFAULT_MEMORY, SERVER};
