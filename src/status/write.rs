@@ -30,6 +30,20 @@ const STANDS: SignedDuration = SignedDuration::from_millis(500);
 /// When a progress status that found no token is tried again.
 const LATER: SignedDuration = SignedDuration::from_secs(5);
 
+impl Bucket {
+    fn take(&mut self, now: Timestamp) -> bool {
+        let passed = self.filled.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
+        self.tokens = (self.tokens + passed * PER_SECOND).min(BURST);
+        // Passes end in another order than they start: going back would fill the same seconds twice.
+        self.filled = self.filled.max(Some(now));
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
 impl Default for StatusBudget {
     fn default() -> Self {
         Self { bucket: Mutex::new(Bucket { tokens: BURST, filled: None, behind: HashMap::new() }) }
@@ -44,15 +58,12 @@ impl StatusBudget {
         if now < since + STANDS {
             return Some(since + STANDS);
         }
-        let passed = bucket.filled.map_or(0.0, |at| now.duration_since(at).as_secs_f64().max(0.0));
-        bucket.tokens = (bucket.tokens + passed * PER_SECOND).min(BURST);
-        // Passes end in another order than they start: going back would fill the same seconds twice.
-        bucket.filled = bucket.filled.max(Some(now));
-        if bucket.tokens < 1.0 {
-            return Some(now + LATER);
-        }
-        bucket.tokens -= 1.0;
-        None
+        if bucket.take(now) { None } else { Some(now + LATER) }
+    }
+
+    /// May an event be written that only tells of a success?
+    fn affords(&self, now: Timestamp) -> bool {
+        self.lock().take(now)
     }
 
     /// The written status says what is so.
@@ -118,7 +129,10 @@ pub async fn write(
                 "progressed"
             );
         }
-        // An event is a courtesy: losing one must not fail the pass.
+        // An event is a courtesy: losing one must not fail the pass, and in a crowd a good one is left out.
+        if !note.warning && !budget.affords(now) {
+            continue;
+        }
         let _ = writer.send(snapshot.namespace(), &event(snapshot, &note, now)).await;
     }
     Ok(None)
