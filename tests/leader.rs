@@ -133,9 +133,9 @@ async fn a_lease_that_somebody_deletes_ends_with_one_leader() {
     let pair = Pair::open("leader-lease").await;
     let (first, second) = pair.start(3).await;
     let leases: Api<Lease> = pair.cluster.api(pair.namespace);
-    leases.delete("modelwright-operator", &DeleteParams::default()).await.expect("delete");
+    leases.delete("modelwright-operator-leader-lease", &DeleteParams::default()).await.expect("delete");
     wait("one leader, whom the lease names", async || {
-        let lease = leases.get("modelwright-operator").await.map_err(|e| e.to_string())?;
+        let lease = leases.get("modelwright-operator-leader-lease").await.map_err(|e| e.to_string())?;
         let holder = lease.spec.and_then(|s| s.holder_identity).unwrap_or_default();
         match (first.leads().await, second.leads().await) {
             (true, false) if holder == "replica-0" => Ok(()),
@@ -176,4 +176,16 @@ async fn an_api_server_restart_is_ridden_out() {
         leading => Err(format!("{leading:?}")),
     })
     .await;
+}
+
+#[tokio::test]
+async fn operators_of_two_namespaces_lead_side_by_side() {
+    let pair = Pair::open("leader-side").await;
+    pair.cluster.create_namespace("leader-side-other").await;
+    let mut first = Operator::start(&pair.options(0, 3));
+    first.until_leading().await;
+    let other = OperatorOptions { namespace: Some("leader-side-other".into()), ..pair.options(1, 3) };
+    let mut second = Operator::start(&other);
+    second.until_leading().await;
+    assert!(first.leads().await, "the second took the first's lease");
 }

@@ -15,13 +15,13 @@ use tokio::sync::watch;
 
 use super::{Metrics, Options};
 
-const NAME: &str = "modelwright-operator";
 /// Well inside the two seconds after a release in which the other replica takes over.
 const RETRY: Duration = Duration::from_secs(1);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
 
 pub struct Lease {
     api: Api<Object>,
+    name: String,
     identity: String,
     duration: Duration,
     start: Instant,
@@ -42,6 +42,11 @@ impl Lease {
     pub fn new(client: Client, options: &Options) -> Arc<Self> {
         Arc::new(Self {
             api: Api::namespaced(client, &options.lease_namespace),
+            // Operators of different namespaces may live in one: each set of objects has a leader of its own.
+            name: match &options.namespace {
+                Some(watched) => format!("modelwright-operator-{watched}"),
+                None => "modelwright-operator".into(),
+            },
             identity: options.identity.clone(),
             duration: Duration::from_secs(options.lease_seconds),
             start: Instant::now(),
@@ -115,9 +120,9 @@ impl Lease {
 
     /// True: ours. Every update carries the resourceVersion, so of two rivals one gets a conflict.
     async fn acquire(&self, rival: &mut Rival, now: Instant) -> Result<bool, kube::Error> {
-        let Some(mut object) = self.api.get_opt(NAME).await? else {
+        let Some(mut object) = self.api.get_opt(&self.name).await? else {
             let object = Object {
-                metadata: ObjectMeta { name: Some(NAME.into()), ..Default::default() },
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() },
                 spec: Some(self.spec(1, None)),
             };
             return settled(self.api.create(&PostParams::default(), &object).await);
@@ -127,7 +132,7 @@ impl Lease {
         let transitions = spec.lease_transitions.unwrap_or(0);
         if holder == self.identity {
             object.spec = Some(self.spec(transitions, spec.acquire_time));
-            return settled(self.api.replace(NAME, &PostParams::default(), &object).await);
+            return settled(self.api.replace(&self.name, &PostParams::default(), &object).await);
         }
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         if rival.version != version {
@@ -139,17 +144,17 @@ impl Lease {
             return Ok(false);
         }
         object.spec = Some(self.spec(transitions + 1, None));
-        settled(self.api.replace(NAME, &PostParams::default(), &object).await)
+        settled(self.api.replace(&self.name, &PostParams::default(), &object).await)
     }
 
     async fn release(&self) -> Result<(), kube::Error> {
-        let Some(mut object) = self.api.get_opt(NAME).await? else { return Ok(()) };
+        let Some(mut object) = self.api.get_opt(&self.name).await? else { return Ok(()) };
         if let Some(spec) =
             object.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity))
         {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
-            self.api.replace(NAME, &PostParams::default(), &object).await?;
+            self.api.replace(&self.name, &PostParams::default(), &object).await?;
         }
         Ok(())
     }
