@@ -137,10 +137,36 @@ fn the_image_is_pinned_by_digest() {
 }
 
 #[test]
+fn the_servers_images_are_pinned_by_digest() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let objects = render(&[&format!("--set=server.digests.cuda={digest}")]);
+    let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let arguments = container["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap());
+    let digests: Vec<&str> = arguments.filter(|a| a.starts_with("--server-digest")).collect();
+    assert_eq!(digests, [format!("--server-digest=cuda={digest}")]);
+}
+
+#[test]
+fn a_lease_belongs_to_what_is_watched() {
+    let leases = |flags| -> Vec<Value> {
+        let objects = render(flags);
+        let rules = rules(&objects, "Role").into_iter();
+        rules.filter_map(|rule| rule.get("resourceNames").map(|names| names[0].clone())).collect()
+    };
+    assert_eq!(leases(&[]), ["modelwright-operator"]);
+    assert_eq!(leases(NAMESPACED), ["modelwright-operator-models"]);
+}
+
+#[test]
 fn a_value_that_nothing_reads_is_refused() {
-    for wrong in
-        ["replica=3", "image.tga=x", "leaseSeconds=1", "image.digest=abc", "podMonitor.interval=often"]
-    {
+    for wrong in [
+        "replica=3",
+        "image.tga=x",
+        "leaseSeconds=1",
+        "image.digest=abc",
+        "podMonitor.interval=often",
+        "server.digests.cpu=abc",
+    ] {
         let output = helm(&["template", "modelwright"], &[&format!("--set={wrong}")]);
         assert!(!output.status.success(), "{wrong} was taken");
     }

@@ -66,6 +66,7 @@ fn an_example_is_first_resolved() {
             settings: Arc::new(Settings {
                 loader_image: "modelwright:1".into(),
                 server_image: "modelwright-server".into(),
+                server_digests: BTreeMap::new(),
                 runtime_version: "1".into(),
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: Vec::new(),

@@ -16,6 +16,9 @@ struct Arguments {
     /// Image of the server, without a tag.
     #[arg(long, env = "MODELWRIGHT_SERVER_IMAGE")]
     server_image: String,
+    /// `cpu`, `cuda` or `tensorrt`, `=sha256:…`: pins the image of the runtime version below; may be repeated.
+    #[arg(long, value_parser = server_digest)]
+    server_digest: Vec<(String, String)>,
     /// Tag of the server's image where `runtime.version` is absent.
     #[arg(long, env = "MODELWRIGHT_RUNTIME_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     runtime_version: String,
@@ -42,6 +45,15 @@ struct Arguments {
     address: SocketAddr,
 }
 
+fn server_digest(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((flavour @ ("cpu" | "cuda" | "tensorrt"), digest)) if digest.starts_with("sha256:") => {
+            Ok((flavour.into(), digest.into()))
+        }
+        _ => Err("want cpu=sha256:…, cuda=sha256:… or tensorrt=sha256:…".into()),
+    }
+}
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     modelwright::telemetry::init();
@@ -50,6 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         settings: Settings {
             loader_image: arguments.loader_image,
             server_image: arguments.server_image,
+            server_digests: arguments.server_digest.into_iter().collect(),
             runtime_version: arguments.runtime_version,
             image_pull_policy: arguments.image_pull_policy,
             image_pull_secrets: arguments.image_pull_secret,

@@ -33,8 +33,10 @@ pub struct Snapshot {
 pub struct Settings {
     /// Of the loader.
     pub loader_image: String,
-    /// Without a tag: `runtime.version` or `runtime_version` is added, and `-cuda` for GPU providers.
+    /// Without a tag: `runtime.version` or `runtime_version` is added, and `-cuda` or `-tensorrt` for GPU providers.
     pub server_image: String,
+    /// By flavour: what pins the image of `runtime_version`, in place of the tag.
+    pub server_digests: BTreeMap<String, String>,
     pub runtime_version: String,
     pub image_pull_policy: String,
     pub image_pull_secrets: Vec<String>,

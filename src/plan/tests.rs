@@ -24,6 +24,7 @@ fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
         settings: Arc::new(Settings {
             loader_image: "registry.example/modelwright:1.0".into(),
             server_image: "registry.example/modelwright-server".into(),
+            server_digests: BTreeMap::new(),
             runtime_version: "1.0".into(),
             image_pull_policy: "IfNotPresent".into(),
             image_pull_secrets: vec!["mirror".into()],
@@ -128,6 +129,22 @@ fn gpu_providers_choose_their_image() {
     assert_eq!(image(cuda), (format!("{repository}:1.28-cuda"), "1.28".into()));
     let both = json!({ "executionProviders": [{ "name": "TensorRT" }, { "name": "CUDA" }] });
     assert_eq!(image(both).0, format!("{repository}:1.0-tensorrt"));
+}
+
+#[test]
+fn a_digest_pins_the_image_of_the_shipped_version_and_of_no_other() {
+    let mut settings = (*mk_snapshot(full_spec()).settings).clone();
+    settings.server_digests = BTreeMap::from([("cuda".into(), "sha256:abc".into())]);
+    let image = |runtime| {
+        let spec = json!({ "model": { "uri": "s3://a/b" }, "runtime": runtime });
+        image_for(&settings, &RevisionSpec::of(&mk_snapshot(spec).deployment.spec)).0
+    };
+    let repository = "registry.example/modelwright-server";
+    let cuda = json!([{ "name": "CUDA" }]);
+    assert_eq!(image(json!({ "executionProviders": cuda })), format!("{repository}@sha256:abc"));
+    assert_eq!(image(json!({})), format!("{repository}:1.0"), "the flavour without a digest");
+    let other = json!({ "executionProviders": cuda, "version": "1.28" });
+    assert_eq!(image(other), format!("{repository}:1.28-cuda"));
 }
 
 #[test]

@@ -74,6 +74,7 @@ impl Sim {
             settings: Arc::new(Settings {
                 loader_image: "modelwright:1".into(),
                 server_image: "modelwright-server".into(),
+                server_digests: BTreeMap::new(),
                 runtime_version: "1".into(),
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: vec![],

@@ -22,14 +22,20 @@ pub fn image_for(settings: &Settings, spec: &RevisionSpec) -> (String, String) {
     let runtime = spec.runtime.clone().unwrap_or_default();
     let version = runtime.version.unwrap_or_else(|| settings.runtime_version.clone());
     let asked = |name| runtime.execution_providers.iter().any(|p| p.name == name);
-    let flavour = if asked(ProviderName::TensorRT) {
-        "-tensorrt"
+    let (flavour, suffix) = if asked(ProviderName::TensorRT) {
+        ("tensorrt", "-tensorrt")
     } else if asked(ProviderName::CUDA) {
-        "-cuda"
+        ("cuda", "-cuda")
     } else {
-        ""
+        ("cpu", "")
     };
-    (format!("{}:{version}{flavour}", settings.server_image), version)
+    let repository = &settings.server_image;
+    let digest = settings.server_digests.get(flavour).filter(|_| version == settings.runtime_version);
+    let image = match digest {
+        Some(digest) => format!("{repository}@{digest}"),
+        None => format!("{repository}:{version}{suffix}"),
+    };
+    (image, version)
 }
 
 pub(super) fn pod_template(
