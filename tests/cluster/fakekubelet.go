@@ -30,7 +30,8 @@ type fakeNode struct {
 	client  kubernetes.Interface
 	pods    cache.Store
 	queue   workqueue.TypedRateLimitingInterface[string]
-	message string // file with what a container resolve leaves
+	message string   // file with what a container resolve leaves
+	told    sync.Map // pod's key to the UID whose state was told: the store may not show it yet
 	mu      sync.Mutex
 	next    int // pod address
 }
@@ -145,21 +146,22 @@ func (n *fakeNode) work(ctx context.Context) {
 	}
 }
 
-// sync does for a pod what is left to do. The store may be behind our own
-// writes: they are seen again as an event and then change nothing.
+// sync does for a pod what is left to do.
 func (n *fakeNode) sync(ctx context.Context, key string) error {
 	object, found, err := n.pods.GetByKey(key)
 	if err != nil || !found {
+		n.told.Delete(key)
 		return err
 	}
 	pod := object.(*corev1.Pod)
+	told, _ := n.told.Load(key)
 	pods := n.client.CoreV1().Pods(pod.Namespace)
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 		})
-	case pod.Status.Phase != corev1.PodPending:
+	case pod.Status.Phase != corev1.PodPending || told == pod.UID:
 		return nil
 	}
 	if pod.Spec.NodeName == "" {
@@ -186,8 +188,11 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	_, err = pods.Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-	return err
+	if _, err := pods.Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		return err
+	}
+	n.told.Store(key, pod.UID)
+	return nil
 }
 
 // address gives out pod addresses in order. The whole range leads to us.
