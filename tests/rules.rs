@@ -46,6 +46,10 @@ fn map(entries: usize, value: &str) -> Value {
     Value::Object((0..entries).map(entry).collect())
 }
 
+fn axes(entries: usize, axis: i32) -> Value {
+    Value::Object((0..entries).map(|i| (format!("tensor-{i}"), json!(axis))).collect())
+}
+
 fn cuda() -> Value {
     json!({ "executionProviders": [{ "name": "CUDA" }] })
 }
@@ -107,6 +111,13 @@ fn bads() -> Vec<Bad> {
         bad("runtime.sessionOptions", map(1, &"a".repeat(257)), ".* maxLength", "spec.runtime.sessionOptions.key-0: Too long"),
         bad("runtime.startupTimeoutSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
         bad("runtime.startupTimeoutSeconds", json!(86401), "maximum", "should be less than or equal to 86400"),
+        bad("batching.maxBatchSize", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("batching.maxBatchSize", json!(4097), "maximum", "should be less than or equal to 4096"),
+        bad("batching.maxQueueDelayMicroseconds", json!(-1), "minimum", "should be greater than or equal to 0"),
+        bad("batching.maxQueueDelayMicroseconds", json!(1_000_001), "maximum", "should be less than or equal to 1e+06"),
+        bad("batching.axes", axes(65, 0), "maxProperties", "spec.batching.axes: Too many"),
+        bad("batching.axes", axes(1, -1), ".* minimum", "should be greater than or equal to 0"),
+        bad("batching.axes", axes(1, 32), ".* maximum", "should be less than or equal to 31"),
         bad("resources.limits", map(17, "1"), "maxProperties", "spec.resources.limits: Too many"),
         bad("resources.requests", map(17, "1"), "maxProperties", "spec.resources.requests: Too many"),
         bad("resources.limits", json!({ "memory": "a lot" }), ".* pattern", "spec.resources.limits.memory"),
@@ -250,6 +261,7 @@ async fn good_objects_are_accepted_as_they_are() {
             "pod",
             json!({ "labels": { "team": "vision" }, "annotations": { "note": "x" }, "nodeSelector": { "pool": "gpu" }, "tolerations": [{ "key": "gpu", "operator": "Exists", "effect": "NoSchedule" }], "runtimeClassName": "nvidia", "priorityClassName": "high", "imagePullSecrets": [{ "name": "registry" }] }),
         ),
+        ("batching", json!({ "maxBatchSize": 8, "maxQueueDelayMicroseconds": 0, "axes": { "state": 1 } })),
         ("terminationGracePeriodSeconds", json!(10)),
         ("revisionHistoryLimit", json!(0)),
         ("progressDeadlineSeconds", json!(86400)),

@@ -71,6 +71,9 @@ pub struct ModelDeploymentSpec {
     /// Where pods run and what they carry: a closed subset of a PodSpec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
+    /// How requests share runs of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<BatchingSpec>,
     /// Absent: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]
@@ -195,6 +198,25 @@ impl ProviderName {
             ProviderName::TensorRT => "TensorRT",
         }
     }
+}
+
+/// With Triton's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchingSpec {
+    /// Rows that requests may share a run with; 1: never. Absent: as many as pay by measurement, where the warm-up has
+    /// proven that answers don't depend on the other requests of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_batch_size: Option<i32>,
+    /// How long an idle thread waits for a fuller batch. Absent: 0, not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_queue_delay_microseconds: Option<i32>,
+    /// The batch axis of inputs and outputs, by name, where the model's signature does not tell it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = { "type": "integer", "minimum": 0, "maximum": 31 }))]
+    pub axes: BTreeMap<String, i32>,
 }
 
 /// A pod with an amount that is none would be refused later, where the message is harder to find.

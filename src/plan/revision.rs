@@ -8,7 +8,9 @@ use kube_quantity::ParsedQuantity;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::api::{ModelDeploymentSpec, ModelSpec, PodOptions, ResourcesSpec, RuntimeSpec, annotations};
+use crate::api::{
+    BatchingSpec, ModelDeploymentSpec, ModelSpec, PodOptions, ResourcesSpec, RuntimeSpec, annotations,
+};
 use crate::formats::{HubSettings, Resolved, S3Settings, SourceRequest};
 use crate::observe::{RevisionView, Snapshot};
 
@@ -25,6 +27,8 @@ pub struct RevisionSpec {
     pub resources: Option<ResourcesSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<BatchingSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<i64>,
 }
@@ -141,6 +145,7 @@ impl RevisionSpec {
             runtime,
             resources,
             pod,
+            batching,
             termination_grace_period_seconds,
             revision_history_limit: _,
             progress_deadline_seconds: _,
@@ -151,6 +156,7 @@ impl RevisionSpec {
             runtime: runtime.clone(),
             resources: resources.clone(),
             pod: pod.clone(),
+            batching: batching.clone(),
             termination_grace_period_seconds: *termination_grace_period_seconds,
         }
     }
@@ -163,6 +169,10 @@ impl RevisionSpec {
     fn normal(&self) -> Value {
         let mut spec = self.clone();
         spec.service_account_name = spec.service_account_name.filter(|name| name != "default");
+        if let Some(batching) = &mut spec.batching {
+            batching.max_queue_delay_microseconds =
+                batching.max_queue_delay_microseconds.filter(|delay| *delay > 0);
+        }
         if let Some(resources) = &mut spec.resources {
             for quantity in resources.requests.values_mut().chain(resources.limits.values_mut()) {
                 *quantity = normal_quantity(quantity);

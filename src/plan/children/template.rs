@@ -156,6 +156,11 @@ fn server_arguments(spec: &RevisionSpec, grace: i64) -> Vec<String> {
     for (key, value) in &runtime.session_options {
         arguments.push(format!("--session-option={key}={value}"));
     }
+    let batching = spec.batching.clone().unwrap_or_default();
+    arguments.extend(batching.max_batch_size.map(|rows| format!("--max-batch-size={rows}")));
+    let delay = batching.max_queue_delay_microseconds;
+    arguments.extend(delay.map(|delay| format!("--max-queue-delay-microseconds={delay}")));
+    arguments.extend(batching.axes.iter().map(|(tensor, axis)| format!("--batch-axis={tensor}={axis}")));
     arguments
 }
 
