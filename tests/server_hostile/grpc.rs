@@ -15,10 +15,10 @@ use crate::support::DEADLINE;
 use crate::table::{Answer, LIMIT, Target, refuses};
 
 /// One call: path, headers, body.
-struct Call {
-    path: String,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
+pub struct Call {
+    pub path: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
 }
 
 /// A body of one message.
@@ -33,7 +33,7 @@ fn to(method: &str, body: Vec<u8>) -> Call {
     Call { path: format!("/inference.GRPCInferenceService/{method}"), headers: vec![], body }
 }
 
-fn infer(message: &[u8]) -> Call {
+pub fn infer(message: &[u8]) -> Call {
     to("ModelInfer", framed(message))
 }
 
@@ -43,7 +43,7 @@ fn with(header: &'static str, value: &str) -> Call {
     call
 }
 
-fn x(datatype: &str, shape: &[i64]) -> InferInputTensor {
+pub fn x(datatype: &str, shape: &[i64]) -> InferInputTensor {
     InferInputTensor {
         name: "x".into(),
         datatype: datatype.into(),
@@ -58,7 +58,7 @@ fn typed(datatype: &str, shape: &[i64], contents: InferTensorContents) -> Call {
 }
 
 /// `raw`: how many bytes of zeros each raw entry has.
-fn request(inputs: Vec<InferInputTensor>, raw: &[usize]) -> ModelInferRequest {
+pub fn request(inputs: Vec<InferInputTensor>, raw: &[usize]) -> ModelInferRequest {
     let raw_input_contents = raw.iter().map(|size| vec![0; *size].into()).collect();
     ModelInferRequest { model_name: "m".into(), inputs, raw_input_contents, ..Default::default() }
 }
@@ -69,7 +69,7 @@ fn raw(datatype: &str, shape: &[i64], data: &[u8]) -> Call {
     infer(&request.encode_to_vec())
 }
 
-async fn exchange(port: u16, call: Call) -> Answer<Code> {
+pub async fn exchange(port: u16, call: Call) -> Answer<Code> {
     let answer = tokio::time::timeout(DEADLINE, send(port, call)).await;
     answer.unwrap_or_else(|_| Answer { status: Code::Ok, text: format!("nothing within {DEADLINE:?}") })
 }

@@ -22,10 +22,8 @@ fn chunked(chunks: &str) -> Vec<u8> {
 #[tokio::test]
 async fn bad_framing_is_refused() {
     let target = Target::new(&[]).await;
-    let short = |body: &str| {
-        let head = head(&format!("content-length: {}\r\nconnection: close\r\n", body.len() + 1), body);
-        head
-    };
+    let short =
+        |body: &str| head(&format!("content-length: {}\r\nconnection: close\r\n", body.len() + 1), body);
     let length = |length: &str| head(&format!("content-length: {length}\r\n"), GOOD);
     let one_by_one: String = GOOD.chars().map(|c| format!("1\r\n{c}\r\n")).collect();
     let over = format!("{:x}\r\n{}\r\n0\r\n\r\n", LIMIT + 1, "1".repeat(LIMIT + 1));

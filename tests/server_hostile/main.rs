@@ -3,6 +3,7 @@
 #[path = "../server_support/mod.rs"]
 mod support;
 
+mod compressed;
 mod grpc;
 mod http;
 mod http2;

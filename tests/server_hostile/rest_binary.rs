@@ -71,7 +71,12 @@ async fn binary_requests_that_contradict_themselves_are_refused() {
             400,
             "Inference-Header-Content-Length is given twice",
         ),
-        ("a negative size", binary(&x("FP32", "[1,2]", "-8"), &eight), 400, "binary_data_size is -8"),
+        (
+            "a negative size",
+            binary(&x("FP32", "[1,2]", "-8"), &eight),
+            400,
+            "binary_data_size must be a number of bytes",
+        ),
         (
             "a size that is a string",
             binary(&x("FP32", "[1,2]", "\"8\""), &eight),

@@ -134,8 +134,13 @@ async fn documents_of_another_form_are_refused() {
             "invalid type: integer `7`, expected a string",
         ),
         ("an id that is a number", and(r#""id":7"#), 400, "invalid type: integer `7`, expected a string"),
-        ("parameters that are a list", and(r#""parameters":[]"#), 400, "expected a map"),
-        ("a parameter that is a list", and(r#""parameters":{"a":[1]}"#), 400, "did not match any variant"),
+        ("parameters that are a list", and(r#""parameters":[]"#), 400, "expected an object of parameters"),
+        (
+            "a parameter that is a list",
+            and(r#""parameters":{"a":[1]}"#),
+            400,
+            "expected a parameter's value: a string, a number",
+        ),
         ("a deep parameter", and(&format!(r#""parameters":{{"a":{}}}"#, nested(250_000))), 400, ""),
         (
             "an output that is a name",
