@@ -84,6 +84,20 @@ cluster-s3: $(CLUSTER)
 test-cluster: $(CLUSTER)
 	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=10m .
 
+## hostile input
+
+.PHONY: fuzz test-asan
+
+# Every target for SECONDS=10, or TARGET= one; INPUT= a file that it should read.
+fuzz:
+	@INPUT=$(abspath $(INPUT)) fuzz/run.sh $(or $(SECONDS),10) $(TARGET)
+
+# The unsafe code, under AddressSanitizer. It is an option that only unstable compilers take, or this variable's.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+test-asan:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(CACHE)/asan cargo test --quiet --locked \
+		--target $(HOST) --no-default-features --features server --test server_stress
+
 ## the operator, on a cluster without kubelets
 
 .PHONY: test-operator bench

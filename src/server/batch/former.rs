@@ -26,6 +26,13 @@ pub struct Entry<T> {
     pub item: T,
 }
 
+impl<T> Entry<T> {
+    /// Its rows in sums. Of tensors without elements there may be 2^60, and a sum of those overflows.
+    fn weight(&self) -> usize {
+        self.rows.min(1 << 32)
+    }
+}
+
 /// What the queue holds at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -85,7 +92,7 @@ impl<T> Former<T> {
     pub fn rows_before(&self, priority: u8) -> usize {
         match self.entries.last_key_value() {
             Some((last, _)) if last.priority > priority => {
-                self.entries.iter().take_while(|(t, _)| t.priority <= priority).map(|(_, e)| e.rows).sum()
+                self.entries.iter().take_while(|(t, _)| t.priority <= priority).map(|(_, e)| e.weight()).sum()
             }
             _ => self.rows,
         }
@@ -102,7 +109,7 @@ impl<T> Former<T> {
         let ticket = Ticket { priority: entry.priority, number: self.arrived };
         self.arrived += 1;
         self.bytes += entry.bytes;
-        self.rows += entry.rows;
+        self.rows += entry.weight();
         self.entries.insert(ticket, entry);
         Ok(ticket)
     }
@@ -111,7 +118,7 @@ impl<T> Former<T> {
     pub fn remove(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.entries.remove(&ticket)?;
         self.bytes -= entry.bytes;
-        self.rows -= entry.rows;
+        self.rows -= entry.weight();
         Some(entry)
     }
 

@@ -71,6 +71,16 @@ fn a_request_larger_than_the_cap_runs_alone_and_no_run_exceeds_the_cap() {
 }
 
 #[test]
+fn rows_without_elements_may_be_as_many_as_they_like() {
+    let mut former = former(100, 100);
+    for item in 0..100 {
+        former.push(Entry { bytes: 0, ..entry(item, shape(1), i64::MAX as usize / 8) }).unwrap();
+    }
+    assert!(former.rows_before(u8::MAX) >= 100 << 32);
+    assert_eq!(take(&mut former, 1, 8), [0]);
+}
+
+#[test]
 fn an_urgent_request_goes_before_those_that_wait() {
     let mut former = former(100, 10_000);
     former.push(entry(0, Shape::Alone, 1)).unwrap();
