@@ -150,6 +150,45 @@ async fn a_killed_worker_is_replaced_and_the_pod_is_ready_again() {
     assert_eq!(infer(port, &request()).await.0, 200);
 }
 
+/// The worker that listens on `port`.
+fn worker_of(supervisor: u32, port: u16) -> u32 {
+    let is_it = |pid: &u32| {
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.contains(&format!("--port\0{port}\0"))
+    };
+    children(supervisor).into_iter().find(is_it).expect("a worker")
+}
+
+#[tokio::test]
+async fn a_worker_that_aborts_is_killed_or_hangs_leaves_the_other_answering() {
+    let pod = Pod::new();
+    let (lost, kept) = (free_port(), free_port());
+    pod.assign(&[("m-r1", lost), ("m-r2", kept)]);
+    pod.fetched("m-r1", &identity());
+    pod.fetched("m-r2", &identity());
+    let supervisor = pod.supervise(&["--hang-timeout-seconds", "1"]);
+    pod.is("m-r1", Proven).await;
+    pod.is("m-r2", Proven).await;
+    let other = worker_of(supervisor.pid(), kept);
+    for (signal, reason, message) in [
+        ("ABRT", "CrashLooping", "ONNX Runtime crashed while serving: signal 6"),
+        ("KILL", "OutOfMemory", "the worker was killed while serving"),
+        ("STOP", "CrashLooping", "the worker gave no sign of life for 1 s while serving"),
+    ] {
+        kill(worker_of(supervisor.pid(), lost), signal);
+        let what = format!("m-r1 has failed after SIG{signal}");
+        let state = state(pod.admin, &what, |s| phase(s, "m-r1") == Some(Failed)).await;
+        let failed = &state.revisions[0];
+        assert_eq!(failed.reason.as_deref(), Some(reason), "{failed:?}");
+        assert!(failed.message.as_ref().unwrap().starts_with(message), "{failed:?}");
+        assert_eq!((phase(&state, "m-r2"), state.ready), (Some(Proven), false));
+        assert_eq!(infer(kept, &request()).await.0, 200, "after SIG{signal}");
+        pod.is("m-r1", Proven).await;
+        assert_eq!(infer(lost, &request()).await.0, 200, "after SIG{signal}");
+    }
+    assert_eq!(worker_of(supervisor.pid(), kept), other, "it was never touched");
+}
+
 #[tokio::test]
 async fn a_failure_of_the_loader_passes_through_and_is_recovered_from() {
     let pod = Pod::new();

@@ -179,6 +179,9 @@ struct Supervise {
     /// A worker that is not ready by then is replaced.
     #[arg(long, default_value_t = 900)]
     startup_timeout_seconds: u64,
+    /// A worker that gives no sign of life for so long is replaced.
+    #[arg(long, default_value_t = 20)]
+    hang_timeout_seconds: u64,
     #[command(flatten)]
     runtime: Runtime,
     #[command(flatten)]
@@ -256,6 +259,7 @@ fn supervise(arguments: Supervise) -> Result<u8, String> {
         models: arguments.models,
         admin_port: arguments.admin_port,
         startup_timeout: Duration::from_secs(arguments.startup_timeout_seconds),
+        hang_timeout: Duration::from_secs(arguments.hang_timeout_seconds),
         grace: arguments.stop.grace(),
         cap_memory: providers.iter().all(|p| p.name == ProviderName::Cpu),
         worker_arguments,

@@ -1,4 +1,5 @@
-//! What a worker tells its supervisor: JSON lines over a socket pair, the worker's standard input.
+//! What a worker tells its supervisor: JSON lines over a socket pair, the worker's standard input; an empty line is a
+//! sign of life.
 //!
 //! The socket also says when the other end has gone: a worker without its supervisor drains and exits.
 
@@ -85,6 +86,15 @@ impl Reporter {
             if let Err(error) = sent {
                 tracing::warn!(%error, "the supervisor does not listen");
             }
+        }
+    }
+
+    /// A sign of life: an empty line.
+    pub fn stir(&self) {
+        if let Self::Supervisor(stream) = self {
+            let mut stream: &UnixStream = stream;
+            // A supervisor that reads nothing misses none.
+            let _ = stream.write_all(b"\n");
         }
     }
 

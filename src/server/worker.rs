@@ -106,6 +106,7 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
                 }
             }
             _ = tick.tick() => {
+                reporter.stir();
                 if let (Some(report), Ok(model)) = (&mut proven, server.model()) {
                     tell_batching(report, model.queue.row_limit(), &reporter, &metrics);
                 }

@@ -32,6 +32,7 @@ pub struct SupervisorOptions {
     pub models: PathBuf,
     pub admin_port: u16,
     pub startup_timeout: Duration,
+    pub hang_timeout: Duration,
     pub grace: Duration,
     /// Workers on a GPU are not capped: CUDA maps more than it uses.
     pub cap_memory: bool,
@@ -149,7 +150,7 @@ impl Supervisor {
             if !slot.is_fetched() {
                 slot.fetched(read_load_status(&self.options.models, slot.assignment()));
             }
-            slot.watch(now, self.options.startup_timeout);
+            slot.watch(now, self.options.startup_timeout, self.options.hang_timeout);
             if let Some(load) = slot.wants_start(now) {
                 let cap = self.memory.cap();
                 let started = self.launcher.start(slot.assignment(), load, &self.options.models, cap);

@@ -21,6 +21,7 @@ pub(super) struct Event {
 
 pub(super) enum News {
     Report(Report),
+    Alive,
     /// The worker has closed its end: no report will follow.
     Closed,
 }
@@ -87,13 +88,16 @@ impl Launcher {
         let told = self.told.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                match serde_json::from_str(&line) {
-                    Ok(report) => {
-                        if told.send(Event { pid, news: News::Report(report) }).await.is_err() {
-                            return;
-                        }
+                let news = match serde_json::from_str(&line) {
+                    _ if line.is_empty() => News::Alive,
+                    Ok(report) => News::Report(report),
+                    Err(error) => {
+                        tracing::warn!(%error, "a worker's report is not understood");
+                        continue;
                     }
-                    Err(error) => tracing::warn!(%error, "a worker's report is not understood"),
+                };
+                if told.send(Event { pid, news }).await.is_err() {
+                    return;
                 }
             }
             let _ = told.send(Event { pid, news: News::Closed }).await;

@@ -38,6 +38,9 @@ struct Worker {
     data_peak: u64,
     report: Report,
     proven_at: Option<Instant>,
+    /// How long nothing has been heard of it, as far as this process was awake itself: a frozen pod blames nobody.
+    silence: Duration,
+    watched_at: Instant,
     /// It was told to stop, and is killed at this time.
     stop_by: Option<Instant>,
     killed: bool,
@@ -114,6 +117,8 @@ impl Slot {
                     data_peak: 0,
                     report: Report::new(RevisionPhase::Loading),
                     proven_at: None,
+                    silence: Duration::ZERO,
+                    watched_at: now,
                     stop_by: None,
                     killed: false,
                     exit: None,
@@ -126,7 +131,9 @@ impl Slot {
 
     pub fn told(&mut self, news: News, now: Instant, memory: &Memory) {
         let Some(worker) = &mut self.worker else { return };
+        worker.silence = Duration::ZERO;
         match news {
+            News::Alive => {}
             News::Report(mut report) => {
                 if report.phase == RevisionPhase::Proven {
                     worker.proven_at = Some(now);
@@ -189,23 +196,29 @@ impl Slot {
         self.failure = Some(Failure { reason: reason.into(), message });
     }
 
-    /// Looks after a worker that is not ready yet.
-    pub fn watch(&mut self, now: Instant, startup_timeout: Duration) {
-        let Some(worker) = self.worker.as_mut().filter(|w| w.proven_at.is_none() && w.exit.is_none()) else {
+    /// Looks after a worker: that it gets ready in time, and stirs from then on. One that does not is killed.
+    pub fn watch(&mut self, now: Instant, startup_timeout: Duration, hang_timeout: Duration) {
+        /// Longer between two looks: it was this process that slept.
+        const AWAKE: Duration = Duration::from_secs(1);
+        let Some(worker) = self.worker.as_mut().filter(|w| w.exit.is_none() && !w.killed) else { return };
+        worker.silence += now.duration_since(worker.watched_at).min(AWAKE);
+        worker.watched_at = now;
+        let message = if worker.silence > hang_timeout {
+            let doing = if worker.proven_at.is_some() { "serving" } else { "loading the model" };
+            let seconds = hang_timeout.as_secs();
+            format!("the worker gave no sign of life for {seconds} s while {doing}, and was replaced")
+        } else if worker.proven_at.is_none() {
+            worker.data_peak = worker.data_peak.max(process::data_size(worker.pid).unwrap_or(0));
+            if now.duration_since(worker.started) <= startup_timeout {
+                return;
+            }
+            format!("not ready within {} s (runtime.startupTimeoutSeconds)", startup_timeout.as_secs())
+        } else {
             return;
         };
-        worker.data_peak = worker.data_peak.max(process::data_size(worker.pid).unwrap_or(0));
-        if !worker.killed && now.duration_since(worker.started) > startup_timeout {
-            worker.killed = true;
-            self.failure = Some(Failure {
-                reason: Reason::CrashLooping.name().into(),
-                message: format!(
-                    "not ready within {} s (runtime.startupTimeoutSeconds)",
-                    startup_timeout.as_secs()
-                ),
-            });
-            process::signal(worker.pid, Signal::KILL);
-        }
+        worker.killed = true;
+        self.failure = Some(Failure { reason: Reason::CrashLooping.name().into(), message });
+        process::signal(worker.pid, Signal::KILL);
     }
 
     /// Lets the worker finish what it has, and kills it at `by`.

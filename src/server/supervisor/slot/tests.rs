@@ -141,10 +141,45 @@ fn a_worker_that_never_gets_ready_is_replaced() {
     let start = Instant::now();
     slot.started(Ok(nobody()), start, None);
     let late = start + Duration::from_secs(901);
-    slot.watch(late, Duration::from_secs(900));
+    slot.watch(late, Duration::from_secs(900), Duration::from_secs(20));
     slot.told(News::Closed, late, &memory);
     slot.exited(Exit::Signal(9), late, &memory);
     let state = slot.state(false);
     assert_eq!(state.reason.as_deref(), Some("CrashLooping"));
     assert_eq!(state.message.as_deref(), Some("not ready within 900 s (runtime.startupTimeoutSeconds)"));
+}
+
+#[test]
+fn a_worker_that_gives_no_sign_of_life_is_killed_and_says_so() {
+    let (_folder, memory) = memory();
+    let mut slot = slot();
+    let mut now = Instant::now();
+    let (startup, hang) = (Duration::from_secs(900), Duration::from_secs(20));
+    slot.started(Ok(nobody()), now, None);
+    slot.told(report(RevisionPhase::Proven), now, &memory);
+    let is_killed = |slot: &Slot| slot.worker.as_ref().is_some_and(|w| w.killed);
+    for second in 0..60 {
+        now += Duration::from_secs(1);
+        if second % 19 == 0 {
+            slot.told(News::Alive, now, &memory);
+        }
+        slot.watch(now, startup, hang);
+        assert!(!is_killed(&slot), "after {second} s");
+    }
+    // The pod was frozen: the supervisor heard nothing, because it slept as well.
+    slot.told(News::Alive, now, &memory);
+    now += Duration::from_secs(3600);
+    slot.watch(now, startup, hang);
+    assert!(!is_killed(&slot));
+    for _ in 0..20 {
+        now += Duration::from_secs(1);
+        slot.watch(now, startup, hang);
+    }
+    assert!(is_killed(&slot));
+    slot.told(News::Closed, now, &memory);
+    slot.exited(Exit::Signal(9), now, &memory);
+    let state = slot.state(false);
+    assert_eq!((state.phase, state.reason.as_deref()), (RevisionPhase::Failed, Some("CrashLooping")));
+    let said = "the worker gave no sign of life for 20 s while serving, and was replaced";
+    assert_eq!(state.message.as_deref(), Some(said));
 }
