@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR := $(CACHE)/target-$(TOOLCHAIN)
 
 ## every day
 
-.PHONY: check test test-e2e demo images image-cuda install
+.PHONY: check test test-protocol test-e2e demo images image-cuda install
 
 # format, lints for each set of features, unit tests
 check:
@@ -30,8 +30,13 @@ check:
 	@echo "make check: all is well"
 
 # everything that CI checks
-test: check test-cluster test-operator test-e2e
+test: check test-protocol test-cluster test-operator test-e2e
 	@echo "make test: all is well"
+
+# the server's protocol as others see it: conformance suite, Triton's clients, schemathesis; SECONDS= for the last
+test-protocol:
+	@cargo build --quiet --locked --no-default-features --features server --bin modelwright-server
+	@tests/conformance/run.sh $(CARGO_TARGET_DIR)/debug/modelwright-server $(SECONDS)
 
 # the whole, on a cluster of its own (or KUBECONFIG's), from images that are built now
 test-e2e: $(CLUSTER) images

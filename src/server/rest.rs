@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics;
 use super::model::Server;
 use super::queue::RETRY_AFTER;
+use crate::protocol::rest::Object;
 use crate::protocol::{Error, Kind};
 
 /// Describes every path below; kept true by tests.
@@ -154,8 +155,8 @@ async fn repository_index(State(server): State<Arc<Server>>, body: Body) -> Resu
     /// Far more than the request can hold.
     const LIMIT: usize = 64 << 10;
     let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| Failure(Error::too_large(LIMIT)))?;
-    let request = match body.is_empty() {
-        true => IndexRequest::default(),
+    let Object(request) = match body.is_empty() {
+        true => Object::<IndexRequest>::default(),
         false => serde_json::from_slice(&body)
             .map_err(|e| Failure(Error::invalid(format!("the request is not an index request: {e}"))))?,
     };

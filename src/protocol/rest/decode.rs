@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde_json::value::RawValue;
 
 use super::data::{DataSeed, Parsed};
+use super::object::Object;
 use crate::protocol::parameters::Parameters;
 use crate::protocol::{Datatype, Error, InferRequest, MAX_PARTS, RequestedOutput, Tensor, element_count};
 
@@ -48,7 +49,7 @@ pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest
         inputs,
         outputs: request
             .outputs
-            .map_or_else(Vec::new, |list| list.0.into_iter().map(RequestedOutput::from).collect()),
+            .map_or_else(Vec::new, |list| list.0.into_iter().map(|Object(output)| output.into()).collect()),
     })
 }
 
@@ -66,7 +67,7 @@ struct Request<'a> {
     parameters: Option<Parameters>,
     #[serde(borrow)]
     inputs: Few<Input<'a>>,
-    outputs: Option<Few<Output>>,
+    outputs: Option<Few<Object<Output>>>,
 }
 
 /// A list of at most `MAX_PARTS`: each takes far more memory than text.

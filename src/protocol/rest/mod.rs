@@ -3,9 +3,11 @@
 mod data;
 mod decode;
 mod encode;
+mod object;
 
 pub use decode::decode;
 pub use encode::{Encoded, encode};
+pub use object::Object;
 
 /// Length of the JSON part; absent when the whole body is JSON.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
