@@ -37,28 +37,15 @@ pub(super) fn resolve(
         return None;
     }
     match pod.phase {
-        PodPhase::Succeeded => match report(pod) {
-            Ok(ResolveReport::Resolved(resolved)) => match resolved.graph.unknown_domains.first_key_value() {
-                None => return Some(*resolved),
-                // ONNX Runtime would say the same, after a GPU was taken and the weights were fetched.
-                Some((domain, operator)) => {
-                    let message =
-                        format!("operator {operator} of domain {domain} is not known to ONNX Runtime");
-                    fail(plan, Finding::new(Reason::ModelInvalid, message));
-                }
-            },
-            Ok(ResolveReport::Failed { reason, message }) => failed(plan, &reason, message),
-            // A pod that ended without a report that we can read says nothing.
-            Err(message) => {
-                waiting(plan, format!("pod {name} is made again: {message}"));
-                remove(pod, pod.meta.created + AGAIN, now, plan);
-            }
-        },
-        // Evicted, or refused by its node: no exit of the container ends it so.
-        PodPhase::Failed => {
-            match faults::of_pod(snapshot, pod, None) {
-                Some(fault) => fail(plan, fault),
-                None => waiting(plan, format!("pod {name} failed, and is made again")),
+        // Failed: evicted, or refused by its node. No exit of the container ends it so, and what it said before counts.
+        PodPhase::Succeeded | PodPhase::Failed => {
+            match report(pod) {
+                Ok(ResolveReport::Resolved(resolved)) => return accept(*resolved, plan),
+                Ok(ResolveReport::Failed { reason, message }) => failed(plan, &reason, message),
+                Err(message) => match faults::of_pod(snapshot, pod, None) {
+                    Some(fault) => fail(plan, fault),
+                    None => waiting(plan, format!("pod {name} is made again: {message}")),
+                },
             }
             remove(pod, pod.meta.created + AGAIN, now, plan);
         }
@@ -72,6 +59,16 @@ pub(super) fn resolve(
             }
         }
     }
+    None
+}
+
+fn accept(resolved: Resolved, plan: &mut Plan) -> Option<Resolved> {
+    let Some((domain, operator)) = resolved.graph.unknown_domains.first_key_value() else {
+        return Some(resolved);
+    };
+    // ONNX Runtime would say the same, after a GPU was taken and the weights were fetched.
+    let message = format!("operator {operator} of domain {domain} is not known to ONNX Runtime");
+    fail(plan, Finding::new(Reason::ModelInvalid, message));
     None
 }
 

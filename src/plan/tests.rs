@@ -292,6 +292,19 @@ fn a_resolve_pod_that_came_to_nothing_is_made_again_and_not_at_once() {
 }
 
 #[test]
+fn what_a_resolve_pod_reported_before_it_was_evicted_counts() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let report = ResolveReport::Resolved(Box::new(mk_resolved(&snapshot))).encode().unwrap();
+    let mut pod = mk_resolver(&snapshot, PodPhase::Failed);
+    pod.failure = Some("Evicted: the node was low on memory".into());
+    pod.containers.push(mk_ended(report));
+    snapshot.family.pods = vec![Arc::new(pod)];
+    let plan = plan(&snapshot, Timestamp::from_second(60).unwrap());
+    assert_eq!(plan.target, Some(1));
+    assert_eq!(plan.writes[0].kind(), Kind::ControllerRevision);
+}
+
+#[test]
 fn a_resolve_pod_on_a_lost_node_is_not_waited_for() {
     let mut snapshot = mk_snapshot(full_spec());
     let mut pod = mk_resolver(&snapshot, PodPhase::Running);
