@@ -166,14 +166,14 @@ async fn a_worker_that_aborts_is_killed_or_hangs_leaves_the_other_answering() {
     pod.assign(&[("m-r1", lost), ("m-r2", kept)]);
     pod.fetched("m-r1", &identity());
     pod.fetched("m-r2", &identity());
-    let supervisor = pod.supervise(&["--hang-timeout-seconds", "1"]);
+    let supervisor = pod.supervise(&["--hang-timeout-seconds", "5"]); // a busy machine is no hang
     pod.is("m-r1", Proven).await;
     pod.is("m-r2", Proven).await;
     let other = worker_of(supervisor.pid(), kept);
     for (signal, reason, message) in [
         ("ABRT", "CrashLooping", "ONNX Runtime crashed while serving: signal 6"),
         ("KILL", "OutOfMemory", "the worker was killed while serving"),
-        ("STOP", "CrashLooping", "the worker gave no sign of life for 1 s while serving"),
+        ("STOP", "CrashLooping", "the worker gave no sign of life for 5 s while serving"),
     ] {
         kill(worker_of(supervisor.pid(), lost), signal);
         let what = format!("m-r1 has failed after SIG{signal}");

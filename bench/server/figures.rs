@@ -99,22 +99,21 @@ fn tiny() {
         point("server.tiny.c32.http.rps", Form::Binary, 32),
         point("server.json.c8.cpu_ms", Form::Json, 8),
     ];
-    let mut arguments = Vec::new();
-    if process::has_argument("--max-batch-size") {
-        arguments.push("--max-batch-size=1");
-    }
-    rounds(Model::Tiny, &arguments, (2, 1, 1), number("ROUNDS", 7), &points, |name, samples| match name {
-        "server.tiny.c32.http.rps" => ratio(name, samples, 0.65, "÷ raw with 2 threads, batch 1"),
-        _ => {
-            let most = match name {
-                "server.tiny.c8.http.cpu_ms" => 0.05,
-                "server.tiny.c8.grpc.cpu_ms" => 0.08,
-                _ => 0.09,
-            };
-            let (value, spread) = median(samples, Sample::cpu_above);
-            let (reference, _) = median(samples, |s| s.reference.cpu_ms);
-            let how = format!("CPU of the server's processes an answer, less raw's {reference:.3}; {spread}");
-            figure(name, value, "ms", Some(Goal::AtMost(most)), &how);
+    rounds(Model::Tiny, &["--max-batch-size=1"], (2, 1, 1), number("ROUNDS", 7), &points, |name, samples| {
+        match name {
+            "server.tiny.c32.http.rps" => ratio(name, samples, 0.65, "÷ raw with 2 threads, batch 1"),
+            _ => {
+                let most = match name {
+                    "server.tiny.c8.http.cpu_ms" => 0.05,
+                    "server.tiny.c8.grpc.cpu_ms" => 0.08,
+                    _ => 0.09,
+                };
+                let (value, spread) = median(samples, Sample::cpu_above);
+                let (reference, _) = median(samples, |s| s.reference.cpu_ms);
+                let how =
+                    format!("CPU of the server's processes an answer, less raw's {reference:.3}; {spread}");
+                figure(name, value, "ms", Some(Goal::AtMost(most)), &how);
+            }
         }
     });
 }

@@ -20,13 +20,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// `serve`, on `port`; not yet ready.
+    /// On `port`; not yet ready.
     pub fn serve(model: &Path, port: u16, arguments: &[&str]) -> Self {
         let mut command = command();
-        command
-            .args(["serve", "--name", "m", "--port", &port.to_string(), "--model"])
-            .arg(model)
-            .args(arguments);
+        command.args(["--name", "m", "--port", &port.to_string(), "--model"]).arg(model).args(arguments);
         Self::start(command, None)
     }
 
@@ -102,12 +99,6 @@ fn command() -> Command {
     let mut command = Command::new(PathBuf::from(binary));
     command.env("ORT_DYLIB_PATH", onnxruntime()).env("RUST_LOG", "warn");
     command
-}
-
-/// Whether `serve` has an argument of this name.
-pub fn has_argument(name: &str) -> bool {
-    let help = command().args(["serve", "--help"]).output().expect("the server runs");
-    String::from_utf8_lossy(&help.stdout).contains(name)
 }
 
 /// Asks until the first right answer.

@@ -12,7 +12,7 @@ trap 'kill "${servers[@]}" 2> /dev/null || true; wait; rm -rf "$work"' EXIT
 
 # serve NAME PORT: a server of the fixture NAME, once it is ready
 serve() {
-    "$server" serve --model "$work/$1.onnx" --name "$1" --port "$2" 2> "$work/$1.log" &
+    "$server" --model "$work/$1.onnx" --name "$1" --port "$2" 2> "$work/$1.log" &
     servers+=($!)
     for _ in $(seq 200); do
         curl --silent --fail --output /dev/null "http://127.0.0.1:$2/v2/health/ready" && return 0

@@ -20,12 +20,8 @@ const REFUSED: Option<i32> = Some(3);
 fn serve(folder: &Path) -> (Option<i32>, String) {
     let port = free_port().to_string();
     let model = folder.join("model.onnx");
-    let mut child = command()
-        .args(["serve", "--port", &port, "--model"])
-        .arg(model)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command().args(["--port", &port, "--model"]).arg(model).stderr(Stdio::piped()).spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
     let mut complaint = String::from("nothing");
     for line in log.lines().map_while(Result::ok) {

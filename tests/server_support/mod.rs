@@ -108,7 +108,7 @@ pub async fn serve(model: &Path, arguments: &[&str]) -> Process {
     process
 }
 
-/// `modelwright-server serve` and its model.
+/// `modelwright-server --model` and its file.
 pub struct Served {
     pub process: Process,
     _folder: TempDir,
