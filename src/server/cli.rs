@@ -329,7 +329,7 @@ fn serve(arguments: Serve, by_hand: bool) -> Result<u8, String> {
 
 fn start_worker(options: WorkerOptions, reporter: Reporter) -> Result<u8, String> {
     // Sockets and JSON only; the model has threads of its own.
-    let threads = options.cpus.clamp(1, 2);
+    let threads = options.cpus.div_ceil(4).min(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime can't be started: {e}"))?;
     let ended = runtime.block_on(worker::run(options, Arc::new(reporter))).map_err(|e| e.to_string());

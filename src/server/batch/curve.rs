@@ -9,6 +9,8 @@ const FIRST_CAP: usize = 4;
 const ROW_SHARE: f64 = 0.975;
 /// A run that was disturbed by a neighbour is no news of the model: a higher sample moves the estimate only by this.
 const DRIFT: f64 = 0.02;
+/// Sizes whose rows differ by less cost the same.
+const TOLERANCE: f64 = 0.02;
 /// Samples of one size before it counts.
 const SAMPLES: u32 = 3;
 
@@ -65,14 +67,21 @@ impl Curve {
 
     /// Rows that a run should have at most. At least two, so that the curve goes on learning.
     pub fn cap(&self) -> usize {
-        match self.line {
-            None => FIRST_CAP,
-            Some(Line { a, c }) => {
-                let rows = (ROW_SHARE / (1.0 - ROW_SHARE) * a / c).ceil();
-                // A flat curve divides by zero: as many as there are.
-                if rows.is_finite() { (rows as usize).clamp(2, MAX_ROWS) } else { MAX_ROWS }
-            }
+        let Some(Line { a, c }) = self.line else { return FIRST_CAP };
+        let knee = (ROW_SHARE / (1.0 - ROW_SHARE) * a / c).ceil();
+        // A flat curve divides by zero: as many as there are.
+        let knee = if knee.is_finite() { (knee as usize).clamp(2, MAX_ROWS) } else { MAX_ROWS };
+        let per_row = |(rows, size): (&usize, &Size)| size.seconds / *rows as f64;
+        let known = || self.sizes.iter().filter(|(_, size)| size.samples >= SAMPLES);
+        let largest = known().next_back().map_or(FIRST_CAP, |(rows, _)| *rows);
+        if knee > largest {
+            return knee.min(2 * largest);
         }
+        // The line knows nothing of caches: on a CPU, rows get dearer again once a run's tensors don't fit. What was
+        // tried is known better: the smallest size whose rows are as cheap as any.
+        let cheapest = known().map(per_row).fold(f64::INFINITY, f64::min);
+        let enough = known().find(|size| per_row(*size) <= cheapest * (1.0 + TOLERANCE));
+        enough.map_or(FIRST_CAP, |(rows, _)| (*rows).max(2))
     }
 
     /// Seconds that a run of `rows` rows takes when nothing disturbs it; None: not known yet.

@@ -47,6 +47,23 @@ pub struct Ticket {
     number: u64,
 }
 
+/// A thread that has just answered several requests gives their clients a moment to come back: without it, the first
+/// that does runs alone, and the others wait for the end of that.
+#[derive(Clone, Copy, Debug)]
+pub struct Gather {
+    /// Worth waiting for.
+    pub rows: usize,
+    pub until: Instant,
+}
+
+/// Those that take from the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads {
+    pub count: usize,
+    /// Rows that the others run at this moment.
+    pub busy_with: usize,
+}
+
 /// What a thread finds when it looks for work.
 #[derive(Debug)]
 pub enum Take<T> {
@@ -122,14 +139,16 @@ impl<T> Former<T> {
         Some(entry)
     }
 
-    /// The next run: the first that waits, and others of its shape behind it. With `runners` threads it takes its share
-    /// of what waits, so that two threads work on eight requests as four and four; at most `cap` rows, unless the first
-    /// alone has more. Entries whose deadline has passed are left out, in `expired`.
+    /// The next run: the first that waits, and others of its shape behind it. It takes its share of
+    /// what waits and runs elsewhere, so that two threads work on eight requests as four and four; at most `cap` rows, unless the first
+    /// alone has more; not yet, while it is to `Gather` and fewer wait. Entries whose deadline has passed are left out,
+    /// in `expired`.
     pub fn take(
         &mut self,
         now: Instant,
-        runners: usize,
+        threads: Threads,
         cap: impl Fn(&Shape) -> usize,
+        gather: Gather,
         expired: &mut Vec<Entry<T>>,
     ) -> Take<T> {
         let late: Vec<Ticket> =
@@ -146,17 +165,23 @@ impl<T> Former<T> {
         for (ticket, entry) in self.entries.iter().filter(|(_, e)| e.shape == head.shape) {
             same.push((*ticket, entry.rows, entry.deadline <= now));
             waiting += entry.rows;
-            if waiting >= cap * runners {
+            if waiting >= cap * threads.count {
                 break;
             }
         }
-        let until = head.queued_at + self.delay;
+        let until = match waiting < gather.rows.min(cap) {
+            true => gather.until.max(head.queued_at + self.delay),
+            false => head.queued_at + self.delay,
+        };
         if waiting < cap && now < until {
             return Take::Wait(until.min(head.deadline));
         }
         // Whoever waits for a full batch does not want halves of one.
-        let shared_by = if self.delay.is_zero() { runners.max(1) } else { 1 };
-        let share = waiting.div_ceil(shared_by).clamp(1, cap);
+        let share = match self.delay.is_zero() {
+            true => (waiting + threads.busy_with).div_ceil(threads.count.max(1)),
+            false => waiting,
+        };
+        let share = share.clamp(1, cap);
         let (mut batch, mut rows) = (Vec::with_capacity(share), 0);
         for (ticket, its_rows, is_late) in same {
             if !is_late && !batch.is_empty() && rows + its_rows > share {

@@ -17,7 +17,7 @@ mod probe;
 
 pub use axes::{BatchAxes, TensorAxes};
 pub use curve::Curve;
-pub use former::{Entry, Former, Limits, Shape, Take, Ticket};
+pub use former::{Entry, Former, Gather, Limits, Shape, Take, Threads, Ticket};
 pub use join::{join, split};
 pub use probe::{Probe, Unproven, prove};
 

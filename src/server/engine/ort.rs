@@ -264,8 +264,9 @@ impl Tuning {
         let builder = Session::builder(environment).map_err(|e| invalid(explain::clean(e.message(), "")))?;
         let builder = builder.with_log_level(LogLevel::Warning).map_err(failed)?;
         let builder = builder.with_intra_threads(intra).map_err(failed)?;
-        // A pod that waits for requests must cost nothing.
-        let builder = builder.with_intra_op_spinning(false).map_err(failed)?;
+        // With one thread a run there is nobody to spin. Whoever asks for more wants short answers: a third longer
+        // without (`session.intra_op.allow_spinning` says otherwise).
+        let builder = builder.with_intra_op_spinning(intra > 1).map_err(failed)?;
         let builder = builder.with_inter_op_spinning(false).map_err(failed)?;
         let mut builder = builder.with_parallel_execution(self.parallel).map_err(failed)?;
         if let Some(threads) = self.inter_threads {

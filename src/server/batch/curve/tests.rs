@@ -20,8 +20,21 @@ fn the_cap_is_four_until_two_sizes_are_known() {
 #[test]
 fn minilm_gets_eight_rows_and_a_flat_curve_all_there_are() {
     assert_eq!(learnt(0.65e-3, 3.43e-3, 1..=4).cap(), 8);
-    assert_eq!(learnt(5e-3, 0.0, [1, 4]).cap(), MAX_ROWS);
+    assert_eq!(learnt(5e-3, 0.0, [1, 4, 32]).cap(), MAX_ROWS);
     assert_eq!(learnt(0.0, 1e-3, [1, 4]).cap(), 2);
+}
+
+#[test]
+fn sizes_that_brought_nothing_are_left_and_untried_ones_come_step_by_step() {
+    let mut curve = learnt(0.0, 0.0, []);
+    // MiniLM-L3 on a CPU with 1 MiB of second-level cache, milliseconds a row.
+    for (rows, per_row) in [(1, 2.17), (2, 1.90), (4, 1.84), (8, 1.71), (16, 1.705), (32, 1.754)] {
+        for _ in 0..SAMPLES {
+            curve.observe(rows, rows as f64 * per_row * 1e-3);
+        }
+    }
+    assert_eq!(curve.cap(), 8);
+    assert_eq!(learnt(5e-3, 0.0, [1, 4]).cap(), 8, "nothing is known beyond 4");
 }
 
 #[test]

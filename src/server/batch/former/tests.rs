@@ -15,6 +15,14 @@ fn at(millis: u64) -> Instant {
     moment() + Duration::from_millis(millis)
 }
 
+fn idle(count: usize) -> Threads {
+    Threads { count, busy_with: 0 }
+}
+
+fn none() -> Gather {
+    Gather { rows: 0, until: at(0) }
+}
+
 fn shape(of: i64) -> Shape {
     Shape::Of(Box::new([of]))
 }
@@ -35,18 +43,19 @@ fn items(take: Take<u32>) -> Vec<u32> {
 }
 
 fn take(former: &mut Former<u32>, runners: usize, cap: usize) -> Vec<u32> {
-    items(former.take(at(1), runners, |_| cap, &mut Vec::new()))
+    items(former.take(at(1), idle(runners), |_| cap, none(), &mut Vec::new()))
 }
 
 #[test]
-fn two_threads_share_what_waits() {
+fn threads_share_what_waits_and_runs() {
     let mut former = former(100, 10_000);
     for item in 0..8 {
         former.push(entry(item, shape(1), 1)).unwrap();
     }
     assert_eq!(take(&mut former, 2, 8), [0, 1, 2, 3]);
-    assert_eq!(take(&mut former, 1, 8), [4, 5, 6, 7]);
-    assert!(matches!(former.take(at(1), 1, |_| 8, &mut Vec::new()), Take::Nothing));
+    let busy = Threads { count: 2, busy_with: 4 };
+    assert_eq!(items(former.take(at(1), busy, |_| 8, none(), &mut Vec::new())), [4, 5, 6, 7]);
+    assert!(matches!(former.take(at(1), idle(1), |_| 8, none(), &mut Vec::new()), Take::Nothing));
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn what_is_late_is_given_back_and_not_run() {
         former.push(Entry { deadline: at(deadline), ..entry(item, shape(1), 1) }).unwrap();
     }
     let mut expired = Vec::new();
-    assert_eq!(items(former.take(at(5), 1, |_| 8, &mut expired)), [1, 3]);
+    assert_eq!(items(former.take(at(5), idle(1), |_| 8, none(), &mut expired)), [1, 3]);
     assert_eq!(expired.iter().map(|e| e.item).collect::<Vec<_>>(), [0, 2]);
 }
 
@@ -120,12 +129,25 @@ fn what_is_late_is_given_back_and_not_run() {
 fn with_a_delay_the_first_waits_for_company_but_not_for_ever() {
     let mut former = Former::new(Limits { requests: 10, bytes: 1000 }, Duration::from_millis(20));
     former.push(entry(0, shape(1), 1)).unwrap();
-    let until = former.take(at(1), 1, |_| 2, &mut Vec::new());
+    let until = former.take(at(1), idle(1), |_| 2, none(), &mut Vec::new());
     assert!(matches!(until, Take::Wait(until) if until == at(20)), "{until:?}");
     former.push(entry(1, shape(1), 1)).unwrap();
-    assert_eq!(items(former.take(at(1), 1, |_| 2, &mut Vec::new())), [0, 1], "it is full");
+    assert_eq!(items(former.take(at(1), idle(1), |_| 2, none(), &mut Vec::new())), [0, 1], "it is full");
     former.push(entry(2, shape(1), 1)).unwrap();
-    assert_eq!(items(former.take(at(20), 1, |_| 2, &mut Vec::new())), [2], "it has waited");
+    assert_eq!(items(former.take(at(20), idle(1), |_| 2, none(), &mut Vec::new())), [2], "it has waited");
+}
+
+#[test]
+fn whoever_has_just_answered_several_gives_their_clients_a_moment() {
+    let mut former = former(100, 10_000);
+    let gather = Gather { rows: 3, until: at(20) };
+    let take = |former: &mut Former<u32>, now| former.take(at(now), idle(2), |_| 8, gather, &mut Vec::new());
+    assert!(matches!(take(&mut former, 1), Take::Nothing));
+    former.push(entry(0, shape(1), 1)).unwrap();
+    assert!(matches!(take(&mut former, 1), Take::Wait(until) if until == at(20)));
+    former.push(entry(1, shape(1), 2)).unwrap();
+    assert_eq!(items(take(&mut former, 1)), [0], "three rows wait: its half of them");
+    assert_eq!(items(take(&mut former, 20)), [1], "the moment is over");
 }
 
 proptest! {
@@ -143,7 +165,7 @@ proptest! {
             former.push(Entry { priority: *priority, bytes: *bytes, ..entry(item as u32, shape, *rows) }).unwrap();
         }
         let mut order = Vec::new();
-        while let Take::Batch(batch) = former.take(at(1), runners, |_| cap, &mut Vec::new()) {
+        while let Take::Batch(batch) = former.take(at(1), idle(runners), |_| cap, none(), &mut Vec::new()) {
             prop_assert!(batch.iter().all(|e| e.shape == batch[0].shape));
             prop_assert!(batch[0].shape != Shape::Alone || batch.len() == 1);
             let rows: usize = batch.iter().map(|e| e.rows).sum();
