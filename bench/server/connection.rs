@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// One request and its answer. An error ends the connection's use, unless it is a status.
-    pub async fn exchange(&mut self) -> Result<(), Failure> {
+    pub async fn exchange(&mut self) -> Checked {
         if let Wire::Grpc(http2) = &mut self.wire {
             // The server's windows, as any client has to mind them.
             while !http2.may_send() {
@@ -90,7 +90,7 @@ impl Connection {
     }
 }
 
-async fn read(stream: &mut TcpStream, input: &mut BytesMut) -> Result<(), Failure> {
+async fn read(stream: &mut TcpStream, input: &mut BytesMut) -> Checked {
     input.reserve(16 << 10);
     match stream.read_buf(input).await? {
         0 => Err(Failure::Broken("the server closed the connection".into())),
@@ -106,6 +106,8 @@ pub enum Failure {
     Wrong(String),
     Broken(String),
 }
+
+type Checked = Result<(), Failure>;
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,8 +134,7 @@ struct Answer {
 
 impl Answer {
     /// A whole HTTP/1.1 answer's length, and whether it is right; None: more is to come.
-    #[allow(clippy::type_complete)]
-    fn http(&self, input: &[u8]) -> Result<Option<(usize, Result<(), Failure>)>, Failure> {
+    fn http(&self, input: &[u8]) -> Result<Option<(usize, Checked)>, Failure> {
         let Some(end) = input.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
         let broken = |what: &str| Failure::Broken(format!("{what}: {:?}", String::from_utf8_lossy(input)));
         let head = std::str::from_utf8(&input[..end]).map_err(|_| broken("no header"))?;
@@ -160,7 +161,7 @@ impl Answer {
     }
 
     /// Numbers are read by hand: what serde would build costs more than the server.
-    fn json(&self, body: &[u8]) -> Result<(), Failure> {
+    fn json(&self, body: &[u8]) -> Checked {
         let wrong = |what: &str| Failure::Wrong(format!("{what}: {}", String::from_utf8_lossy(body)));
         let mut expected = self.expected[self.variant].iter();
         let mut rest = body;
@@ -184,7 +185,7 @@ impl Answer {
     }
 
     /// The message's raw_output_contents (field 6).
-    fn grpc(&self, message: Option<&[u8]>) -> Result<(), Failure> {
+    fn grpc(&self, message: Option<&[u8]>) -> Checked {
         // Without one it is an error; its text is packed by HPACK, which this client does not read.
         let message = message.ok_or_else(|| Failure::Wrong("a gRPC error".into()))?;
         let broken = || Failure::Broken("not a ModelInferResponse".into());
@@ -203,7 +204,7 @@ impl Answer {
         self.floats(outputs.into_iter())
     }
 
-    fn floats<'a>(&self, outputs: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
+    fn floats<'a>(&self, outputs: impl Iterator<Item = &'a [u8]>) -> Checked {
         let mut expected = self.expected[self.variant].iter();
         for bytes in outputs.flat_map(|o| o.chunks_exact(4)) {
             let value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -216,7 +217,7 @@ impl Answer {
     }
 }
 
-fn close(value: f32, expected: f32) -> Result<(), Failure> {
+fn close(value: f32, expected: f32) -> Checked {
     match (value - expected).abs() <= 1e-5 + 1e-4 * expected.abs() {
         true => Ok(()),
         false => Err(Failure::Wrong(format!("{value} instead of {expected}"))),

@@ -7,7 +7,7 @@ use crate::connection::Target;
 use crate::load::{self, Measured, Times};
 use crate::mixed;
 use crate::model::{Form, Model};
-use crate::process::{self, Server, free_port, until_answered};
+use crate::process::{self, Neighbours, Server, free_port, until_answered};
 use crate::raw::{Raw, Reference};
 use crate::report::{self, Goal, figure, number, say};
 
@@ -161,6 +161,7 @@ fn rounds(
         load::closed(&target(point.form), server.pid(), point.connections, warm_up);
     }
 
+    let watch = Neighbours::watch();
     let mut samples: Vec<Vec<Sample>> = points.iter().map(|_| Vec::new()).collect();
     let mut before = raw.run(times.measured);
     for _ in 0..rounds {
@@ -180,6 +181,10 @@ fn rounds(
             }
         }
     }
+    let (others, stolen) = Neighbours::watch().since(&watch);
+    say(&format!(
+        "meanwhile other processes took {others:.2} cores, and {stolen:.2} were not given to this machine"
+    ));
     for (point, samples) in points.iter().zip(&samples) {
         let of = |what: &dyn Fn(&Sample) -> f64| median(samples, what).0;
         say(&format!(

@@ -148,6 +148,38 @@ pub fn cpu_seconds_of_tree(pid: u32) -> f64 {
     tree(pid).into_iter().map(report::cpu_seconds).sum()
 }
 
+/// What the rest of the machine takes while something is measured: no figure is worth much beside a compiler.
+pub struct Neighbours {
+    at: Instant,
+    busy: f64,
+    stolen: f64,
+    own: f64,
+}
+
+impl Neighbours {
+    pub fn watch() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
+        let fields: Vec<f64> =
+            stat.lines().next().expect("a line").split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        let busy = (fields[0] + fields[1] + fields[2] + fields[5] + fields[6]) / 100.0;
+        Self {
+            at: Instant::now(),
+            busy,
+            stolen: fields[7] / 100.0,
+            own: cpu_seconds_of_tree(std::process::id()),
+        }
+    }
+
+    /// Cores that other processes took, and that the hypervisor did not give, since `before`. Children that have ended
+    /// meanwhile count as others.
+    pub fn since(&self, before: &Neighbours) -> (f64, f64) {
+        let seconds = (self.at - before.at).as_secs_f64();
+        let others = (self.busy - before.busy) - (self.own - before.own);
+        (others / seconds, (self.stolen - before.stolen) / seconds)
+    }
+}
+
 fn write(path: &Path, document: &Value) {
     std::fs::write(path, document.to_string()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }

@@ -115,7 +115,7 @@ fn answer(value: &impl Serialize) {
 
 fn open(environment: &Environment, model: Model, intra: usize) -> Session {
     Session::builder(environment)
-        .and_then(|builder| Ok(builder.with_intra_threads(intra)?.commit_from_file(model.path())?))
+        .and_then(|builder| builder.with_intra_threads(intra)?.commit_from_file(model.path()))
         .unwrap_or_else(|e| panic!("{}: {e}", model.path().display()))
 }
 
