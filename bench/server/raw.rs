@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::Tensor;
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,8 @@ pub fn child(arguments: &[String]) {
         .with_telemetry(false)
         .build()
         .expect("an environment");
+    // As the server does: ort's callback is told everything otherwise, on every run, under a lock.
+    environment.set_log_level(LogLevel::Warning);
     let mut sessions: Vec<Session> =
         (0..number(threads)).map(|_| open(&environment, model, number(intra))).collect();
     let mut run_one = |variant| run(&mut sessions[0], &options(model), &inputs(model, variant, 1), model);
