@@ -5,12 +5,12 @@ use std::fmt::Debug;
 
 use libfuzzer_sys::fuzz_target;
 use modelwright::formats::{Assignments, LoadStatus, PodState, ResolveReport, SourceRequest};
-use modelwright_fuzz::within;
+use modelwright_fuzz::{LITTLE, within};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) {
-    let Ok(read) = within(64, data.len(), || serde_json::from_slice::<T>(data)) else { return };
+    let Ok(read) = within(64, data.len(), LITTLE, || serde_json::from_slice::<T>(data)) else { return };
     let again: T = serde_json::from_slice(&serde_json::to_vec(&read).unwrap()).unwrap();
     assert_eq!(read, again);
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use modelwright::protocol::grpc::{check_size, decode, proto::ModelInferRequest};
-use modelwright_fuzz::{agree, within};
+use modelwright_fuzz::{LITTLE, agree, within};
 use prost::Message;
 
 fuzz_target!(|data: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
         decode(ModelInferRequest::decode(data).ok()?).ok()
     };
     // A tensor of nothing is two bytes on the wire.
-    if let Some(request) = within(400, data.len(), read) {
+    if let Some(request) = within(400, data.len(), LITTLE, read) {
         agree(request);
     }
 });

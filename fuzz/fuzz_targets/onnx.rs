@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use modelwright::onnx::{MAX_READ, Model, ONNX_RUNTIME, OnnxError, Walk, check_location};
-use modelwright_fuzz::within;
+use modelwright_fuzz::{LITTLE, within};
 
 fn walk(file: &[u8], step: usize) -> Result<Model, OnnxError> {
     let mut walk = Walk::new(file.len() as u64)?;
@@ -23,7 +23,7 @@ fn walk(file: &[u8], step: usize) -> Result<Model, OnnxError> {
 fuzz_target!(|data: &[u8]| {
     let Some((step, file)) = data.split_first() else { return };
     // Names of nothing, each kept with its place in a map.
-    let whole = within(64, data.len(), || walk(file, MAX_READ));
+    let whole = within(64, data.len(), LITTLE, || walk(file, MAX_READ));
     // What is found does not depend on how it comes.
     assert_eq!(whole, walk(file, usize::from(*step) + 1));
     let Ok(model) = whole else { return };

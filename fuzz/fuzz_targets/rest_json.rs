@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use modelwright::protocol::rest::decode;
-use modelwright_fuzz::{agree, within};
+use modelwright_fuzz::{LITTLE, PROMISE, agree, within};
 
 fuzz_target!(|data: &[u8]| {
     let body = Bytes::copy_from_slice(data);
-    if let Ok(request) = within(32, data.len(), || decode(&body, None)) {
+    if let Ok(request) = within(32, data.len(), LITTLE + PROMISE, || decode(&body, None)) {
         agree(request);
     }
 });

@@ -91,7 +91,11 @@ pub fn bytes_elements(data: &[u8]) -> Elements<'_> {
 }
 
 /// The vector itself becomes the buffer.
-pub(super) fn owned<T: NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
+pub(super) fn owned<T: NoUninit + Send + 'static>(mut values: Vec<T>) -> Bytes {
+    // Room that was given for a shape's promise, and not needed.
+    if values.len() < values.capacity() / 2 {
+        values.shrink_to_fit();
+    }
     struct Owner<T>(Vec<T>);
     impl<T: NoUninit> AsRef<[u8]> for Owner<T> {
         fn as_ref(&self) -> &[u8] {

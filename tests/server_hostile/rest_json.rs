@@ -311,6 +311,7 @@ async fn requests_that_the_model_does_not_know_are_refused() {
 async fn what_is_small_to_send_is_not_large_to_hold() {
     let most = LIMIT - 1000;
     let tiny = r#"{"name":"x","datatype":"BOOL","shape":[0],"data":[]}"#;
+    let promise = r#"{"name":"x","datatype":"FP64","shape":[65536],"data":[]}"#;
     let parameters: Vec<String> = (0..most / 12).map(|i| format!(r#""{i:x}":1"#)).collect();
     let parameters = format!(r#""parameters":{{{}}}"#, parameters.join(","));
     check(vec![
@@ -328,6 +329,12 @@ async fn what_is_small_to_send_is_not_large_to_hold() {
         ),
         ("as many parameters as fit", and(&parameters), 200, "outputs"),
         ("as many parameters of an input as fit", input(&parameters), 400, ""),
+        (
+            "promises of 64 Ki numbers",
+            format!(r#"{{"inputs":{}}}"#, list(promise, 10_000)),
+            400,
+            "data holds",
+        ),
         ("as many strings as fit", x("BYTES", "[1]", &list("\"\"", most / 3)), 400, "data holds"),
         ("as many numbers as fit", x("FP64", "[1]", &list("1", most / 2)), 400, "data holds"),
         ("as many axes as fit", x("FP64", &list("1", most / 2), "[1]"), 400, "axes are more than 32"),

@@ -150,7 +150,7 @@ impl Sink for Booleans {
         self.0.len()
     }
     fn into_bytes(self) -> Bytes {
-        self.0.into()
+        owned(self.0)
     }
 }
 
