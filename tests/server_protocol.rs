@@ -256,7 +256,7 @@ async fn bad_grpc_requests_are_answered_with_a_code_and_a_sentence() {
             "input \"a\" is missing: the model expects FP32 [-1,-1]",
         ),
         (request("m", "", 8), Code::InvalidArgument, "raw_input_contents has 1 entries for 0 inputs"),
-        (request("m", "", 2000), Code::ResourceExhausted, "message length too large"),
+        (request("m", "", 2000), Code::ResourceExhausted, "larger than the limit of 1000 bytes"),
     ] {
         let status = client.model_infer(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");

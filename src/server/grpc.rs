@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::Request as AxumRequest;
 use axum::http::HeaderMap;
 use axum::routing::post;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::bodies::{Share, join};
 use super::listen::Phase;
 use super::metrics::{OK, Protocol};
 use super::model::Server;
@@ -197,6 +199,38 @@ pub fn compress_like_the_request(headers: &mut HeaderMap) {
     if !headers.contains_key("grpc-encoding") {
         headers.remove("grpc-accept-encoding");
     }
+}
+
+/// Whether a method takes one message: streams, such as reflection's, are answered while they come.
+pub fn is_unary(path: &str) -> bool {
+    path.strip_prefix("/inference.GRPCInferenceService/").is_some_and(|method| method != "ModelStreamInfer")
+}
+
+/// The request with its message in hand. tonic would give memory for whatever size the message's prefix announces, so
+/// that a few bytes on many streams exhaust it.
+pub async fn whole(request: AxumRequest, limit: usize, share: &mut Share) -> Result<AxumRequest, Error> {
+    const PREFIX: usize = 5;
+    /// deflate packs no tighter.
+    const TIGHTEST: usize = 1032;
+    let (head, body) = request.into_parts();
+    let body = join(body, limit + PREFIX, share).await.map_err(|e| match e.kind {
+        Kind::TooLarge => Error::too_large(limit),
+        _ => e,
+    })?;
+    if let Some((&[_, length @ ..], message)) = body.split_first_chunk::<PREFIX>() {
+        let announced = u32::from_be_bytes(length) as usize;
+        if announced > limit {
+            return Err(Error::too_large(limit));
+        }
+        if announced != message.len() {
+            let came = message.len();
+            return Err(Error::invalid(format!("the message announces {announced} bytes, and {came} came")));
+        }
+        if head.headers.contains_key("grpc-encoding") {
+            share.take(announced.saturating_mul(TIGHTEST).min(limit))?;
+        }
+    }
+    Ok(AxumRequest::from_parts(head, body.into()))
 }
 
 /// tonic says OUT_OF_RANGE of a message above the limit; gRPC's own libraries, and clients, know RESOURCE_EXHAUSTED.

@@ -67,8 +67,9 @@ pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Rout
     let timeout = server.request_timeout;
     // Later than the queue's own deadline, whose answer says more.
     let patience = timeout + Duration::from_millis(100);
+    let answering = server.clone();
     let finish = move |mut request: axum::extract::Request, next: Next| {
-        let headers = headers.clone();
+        let (headers, server) = (headers.clone(), answering.clone());
         async move {
             let is_grpc = grpc::is_grpc(request.headers());
             if is_grpc {
@@ -77,7 +78,7 @@ pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Rout
             let mut response = match is_grpc {
                 // REST has its deadlines inside; tonic reads the message before our code is called.
                 false => next.run(request).await,
-                true => match tokio::time::timeout(patience, next.run(request)).await {
+                true => match tokio::time::timeout(patience, call(&server, request, next)).await {
                     Ok(response) => response,
                     Err(_) => grpc::failure(Error::timed_out(timeout)),
                 },
@@ -93,6 +94,18 @@ pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Rout
         .merge(grpc::router(server, phase))
         .fallback(unknown_path)
         .layer(axum::middleware::from_fn(finish))
+}
+
+/// A gRPC request, once its message has come.
+async fn call(server: &Server, request: axum::extract::Request, next: Next) -> Response {
+    if !grpc::is_unary(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let mut share = server.bodies.share();
+    match grpc::whole(request, server.max_request_bytes, &mut share).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => grpc::failure(error),
+    }
 }
 
 fn identity_headers(identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {

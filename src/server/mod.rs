@@ -8,6 +8,7 @@
 //! ```
 
 pub mod batch;
+pub mod bodies;
 pub mod cgroup;
 pub mod cli;
 pub mod codec;

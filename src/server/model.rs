@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use super::bodies::Bodies;
 use super::engine::RunError;
 use super::metrics::Metrics;
 use super::queue::{self, Deadline, Queue};
@@ -21,6 +22,7 @@ pub struct Server {
     pub identity: Identity,
     pub request_timeout: Duration,
     pub max_request_bytes: usize,
+    pub bodies: Arc<Bodies>,
     pub metrics: Metrics,
     model: OnceLock<Model>,
     ready: watch::Sender<bool>,
@@ -52,7 +54,8 @@ impl Server {
         metrics: Metrics,
     ) -> Self {
         let (model, ready, poisoned) = (OnceLock::new(), watch::Sender::new(false), Arc::default());
-        Self { identity, request_timeout, max_request_bytes, metrics, model, ready, poisoned }
+        let bodies = Bodies::new(max_request_bytes);
+        Self { identity, request_timeout, max_request_bytes, bodies, metrics, model, ready, poisoned }
     }
 
     /// Serves `model` from now on.

@@ -1,12 +1,19 @@
 //! Clients that take their time.
 
+use bytes::Bytes;
+use http_body_util::StreamBody;
+use hyper::Request;
+use hyper::body::Frame;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio_stream::StreamExt;
 
 use crate::raw::{INFER, read_answer};
 use crate::support::DEADLINE;
-use crate::table::Target;
+use crate::table::{LIMIT, Target, status_field};
 
 async fn send(port: u16, part: &[u8]) -> (OwnedReadHalf, tokio::net::tcp::OwnedWriteHalf) {
     let (reader, mut writer) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
@@ -40,6 +47,31 @@ async fn promises_cost_nothing() {
     }
     assert!(target.answers().await);
     assert!(target.peak() - before < 64 << 20);
+}
+
+/// A stream of five bytes that announces the largest message: memory that is only reserved counts as well.
+#[tokio::test]
+async fn promises_of_grpc_reserve_nothing() {
+    let target = Target::new(&[]).await;
+    let reserved = || status_field(target.process.pid(), "VmData:");
+    let before = reserved();
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        let stream = TcpStream::connect(("127.0.0.1", target.port())).await.unwrap();
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let prefix = [&[0][..], &(LIMIT as u32).to_be_bytes()].concat();
+        let frames = tokio_stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from(prefix)))]);
+        let body = StreamBody::new(frames.chain(tokio_stream::pending()));
+        let request = Request::post("http://m/inference.GRPCInferenceService/ModelInfer");
+        let request = request.header("content-type", "application/grpc").body(body).unwrap();
+        open.push(tokio::spawn(async move { sender.send_request(request).await.map(|_| ()) }));
+    }
+    assert!(target.answers().await);
+    assert!(open.iter().all(|call| !call.is_finished()), "they still send");
+    let grown = reserved().saturating_sub(before) >> 20;
+    assert!(grown < 64, "{grown} MiB for 1 kB");
 }
 
 /// One client that asks for large answers and reads none of them holds neither the model nor other clients.

@@ -53,9 +53,7 @@ impl Target {
 
     /// The most memory that the process has held, bytes.
     pub fn peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        status_field(self.process.pid(), "VmHWM:")
     }
 
     /// What the text tells of this machine or of the program's inside.
@@ -63,6 +61,13 @@ impl Target {
         let folder = self.folder.path().display().to_string();
         indiscretion(text).or_else(|| text.contains(&folder).then_some(folder))
     }
+}
+
+/// A line of `/proc/<pid>/status`, bytes.
+pub fn status_field(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 pub fn indiscretion(text: &str) -> Option<String> {

@@ -126,6 +126,14 @@ impl Unpacker {
         Ok(std::mem::take(&mut self.body().body).into())
     }
 
+    /// Bytes so far.
+    pub fn unpacked(&self) -> usize {
+        match &self.decoder {
+            Decoder::Gzip(decoder) => decoder.get_ref().body.len(),
+            Decoder::Deflate(decoder) => decoder.get_ref().body.len(),
+        }
+    }
+
     fn body(&mut self) -> &mut Bounded {
         match &mut self.decoder {
             Decoder::Gzip(decoder) => decoder.get_mut(),

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Bytes;
 
 use super::compression::{Encoding, Unpacker};
 use super::{Failure, Path, Target};
 use crate::protocol::rest::{HEADER_LENGTH, decode, encode};
 use crate::protocol::{Error, Kind};
+use crate::server::bodies::{Share, join, piece};
 use crate::server::metrics::{OK, Protocol};
 use crate::server::model::Server;
 use crate::server::queue::Deadline;
@@ -39,7 +39,8 @@ async fn answer(
 ) -> Result<Response, Error> {
     check_media(headers)?;
     let header_length = header_length(headers)?;
-    let body = read(server, headers, body).await?;
+    let mut share = server.bodies.share();
+    let body = read(server, headers, body, &mut share).await?;
 
     let statistics = &server.metrics.statistics;
     let read = Instant::now();
@@ -100,7 +101,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Error> {
 }
 
 /// The whole body, unpacked, within the limits of size and time.
-async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+async fn read(server: &Server, headers: &HeaderMap, body: Body, share: &mut Share) -> Result<Bytes, Error> {
     let limit = server.max_request_bytes;
     let encoding = Encoding::of_request(headers)?;
     // Said in advance, it is refused before a byte is kept.
@@ -108,11 +109,10 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes,
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Error::too_large(limit));
     }
-    let body = Limited::new(body, limit);
     let whole = async {
         match encoding {
-            None => join(body).await.map_err(|e| broken(&*e, limit)),
-            Some(encoding) => unpack(encoding, body, limit).await,
+            None => join(body, limit, share).await,
+            Some(encoding) => unpack(encoding, body, limit, share).await,
         }
     };
     match tokio::time::timeout(server.request_timeout, whole).await {
@@ -121,41 +121,18 @@ async fn read(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes,
     }
 }
 
-/// The body in one piece. Kept as they come, chunks of one byte would cost forty times their size.
-async fn join(mut body: Limited<Body>) -> Result<Bytes, axum::BoxError> {
-    /// Memory that is given for a promise: less than a connection costs the kernel.
-    const TRUSTED: usize = 64 << 10;
-    let promised = usize::try_from(body.size_hint().lower()).unwrap_or(TRUSTED).min(TRUSTED);
-    let (mut first, mut whole) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame?.into_data() else { continue };
-        // Most bodies are one piece, and stay where they are.
-        if first.is_empty() && whole.is_empty() {
-            first = piece;
-            continue;
-        }
-        if whole.is_empty() {
-            whole.reserve(promised.max(first.len() + piece.len()));
-            whole.extend_from_slice(&std::mem::take(&mut first));
-        }
-        whole.extend_from_slice(&piece);
-    }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
-}
-
-async fn unpack(encoding: Encoding, mut body: Limited<Body>, limit: usize) -> Result<Bytes, Error> {
+async fn unpack(encoding: Encoding, mut body: Body, limit: usize, share: &mut Share) -> Result<Bytes, Error> {
     let mut unpacker = Unpacker::new(encoding, limit);
-    while let Some(frame) = body.frame().await {
-        if let Ok(piece) = frame.map_err(|e| broken(&*e, limit))?.into_data() {
-            unpacker.push(&piece)?;
+    let (mut packed, mut unpacked) = (0, 0);
+    while let Some(piece) = piece(&mut body).await? {
+        packed += piece.len();
+        // Blocks of nothing unpack to nothing, for ever.
+        if packed > limit {
+            return Err(Error::too_large(limit));
         }
+        unpacker.push(&piece)?;
+        share.take(unpacker.unpacked() - unpacked)?;
+        unpacked = unpacker.unpacked();
     }
     unpacker.finish()
-}
-
-fn broken(error: &(dyn std::error::Error + 'static), limit: usize) -> Error {
-    match error.is::<LengthLimitError>() {
-        true => Error::too_large(limit),
-        false => Error::invalid("the body ended early"),
-    }
 }
