@@ -170,9 +170,7 @@ def lying_bytes(t, m):
 
 
 def wrong_contents(t, m):
-    typed(t)
-    del m.raw_input_contents[:]
-    m.CopyFrom(good(t, raw=False))
+    m.CopyFrom(typed(t))
     tensor = m.inputs[0]
     tensor.contents.Clear()
     wrong = "uint64_contents" if tensor.datatype != "UINT64" else "int64_contents"
@@ -180,28 +178,47 @@ def wrong_contents(t, m):
 
 
 def overflow(t, m):
-    typed(t)
-    m.CopyFrom(good(t, raw=False))
+    m.CopyFrom(typed(t))
     index = next((n for n, i in enumerate(m.inputs) if i.datatype == "INT8"), None)
     if index is None:
         return Skip
     m.inputs[index].contents.int_contents[0] = 300
 
 
+def no_inputs(t, m):
+    del m.inputs[:], m.raw_input_contents[:]
+
+
+def fewer_raw(t, m):
+    del m.raw_input_contents[-1]
+
+
+def shorter_raw(t, m):
+    m.raw_input_contents[0] = m.raw_input_contents[0][:-1]
+
+
+def longer_raw(t, m):
+    m.raw_input_contents[0] += b"x"
+
+
+def unknown_output(t, m):
+    m.outputs.add(name="zz")
+
+
 NO_MODEL = ("NOT_FOUND", "INVALID_ARGUMENT", "UNAVAILABLE")
 refusal("a model that does not exist", lambda t, m: setattr(m, "model_name", "no-such-model"), *NO_MODEL)
 refusal("a version that does not exist", lambda t, m: setattr(m, "model_version", "987654321"), *NO_MODEL)
-refusal("no inputs", lambda t, m: (m.inputs.__delitem__(slice(None)), m.raw_input_contents.__delitem__(slice(None)), None)[2])
-refusal("one raw content too few", lambda t, m: m.raw_input_contents.pop() and None)
+refusal("no inputs", no_inputs)
+refusal("one raw content too few", fewer_raw)
 refusal("one raw content too many", lambda t, m: m.raw_input_contents.append(b"x"))
-refusal("raw contents that are shorter than the shape", lambda t, m: m.raw_input_contents.__setitem__(0, m.raw_input_contents[0][:-1]))
-refusal("raw contents that are longer than the shape", lambda t, m: m.raw_input_contents.__setitem__(0, m.raw_input_contents[0] + b"x"))
+refusal("raw contents that are shorter than the shape", shorter_raw)
+refusal("raw contents that are longer than the shape", longer_raw)
 refusal("raw and typed contents at once", lambda t, m: m.inputs[0].contents.fp32_contents.append(1))
 refusal("typed contents of another type", wrong_contents)
 refusal("a typed integer beyond its type", overflow)
 refusal("a BYTES element whose length reaches beyond the data", lying_bytes)
 refusal("an input that the model does not have", lambda t, m: setattr(m.inputs[0], "name", "zz"))
-refusal("an output that the model does not have", lambda t, m: m.outputs.add(name="zz") and None)
+refusal("an output that the model does not have", unknown_output)
 refusal("a datatype that does not exist", lambda t, m: setattr(m.inputs[0], "datatype", "FP31"))
 refusal("a datatype that is not the model's", retype)
 refusal("an axis below zero", lambda t, m: m.inputs[0].shape.append(-1))

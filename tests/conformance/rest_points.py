@@ -229,7 +229,28 @@ def of_type(request, datatypes, **members):
 
 
 def without(request, member):
-    return first({"inputs": [{k: v for k, v in request["inputs"][0].items() if k != member}] + request["inputs"][1:]})
+    head, *tail = request["inputs"]
+    return {"inputs": [{key: value for key, value in head.items() if key != member}, *tail]}
+
+
+def head(r):
+    return r["inputs"][0]
+
+
+def other_type(t, r):
+    return first(r, datatype="INT8" if head(r)["datatype"] != "INT8" else "INT16")
+
+
+def all_data(value):
+    return lambda t, r: first(r, data=[value] * count(head(r)["shape"]))
+
+
+def text(t, r):
+    return all_data("x")(t, r) if head(r)["datatype"] != "BYTES" else None
+
+
+def below_zero(t, r):
+    return first(r, shape=[-dim for dim in head(r)["shape"]]) if head(r)["shape"] else None
 
 
 refusal("an empty body", lambda t, r: b"")
@@ -238,24 +259,24 @@ refusal("a body that is no object", lambda t, r: [1])
 refusal("no inputs", lambda t, r: {})
 refusal("inputs that are no list", lambda t, r: {"inputs": 5})
 refusal("one input too few", lambda t, r: {"inputs": r["inputs"][1:]})
-refusal("an input that the model does not have", lambda t, r: {"inputs": [*r["inputs"], {**r["inputs"][0], "name": "zz"}]})
+refusal("an input that the model does not have", lambda t, r: {"inputs": [*r["inputs"], {**head(r), "name": "zz"}]})
 refusal("an output that the model does not have", lambda t, r: {**r, "outputs": [{"name": "zz"}]})
 refusal("an input without a name", lambda t, r: without(r, "name"))
 refusal("an input without a datatype", lambda t, r: without(r, "datatype"))
 refusal("an input without a shape", lambda t, r: without(r, "shape"))
 refusal("an input without data", lambda t, r: without(r, "data"))
 refusal("a datatype that does not exist", lambda t, r: first(r, datatype="FP31"))
-refusal("a datatype that is not the model's", lambda t, r: first(r, datatype="INT8" if r["inputs"][0]["datatype"] != "INT8" else "INT16"))
+refusal("a datatype that is not the model's", other_type)
 refusal("FP16 in JSON", lambda t, r: first(r, datatype="FP16"))
-refusal("an axis below zero", lambda t, r: first(r, shape=[-d for d in r["inputs"][0]["shape"]]) if r["inputs"][0]["shape"] else None)
-refusal("an axis too many", lambda t, r: first(r, shape=[*r["inputs"][0]["shape"], 1]))
+refusal("an axis below zero", below_zero)
+refusal("an axis too many", lambda t, r: first(r, shape=[*head(r)["shape"], 1]))
 refusal("a shape whose product overflows", lambda t, r: first(r, shape=[2**32, 2**32]))
-refusal("more data than the shape holds", lambda t, r: first(r, data=r["inputs"][0]["data"] * 2))
-refusal("less data than the shape holds", lambda t, r: first(r, data=r["inputs"][0]["data"][1:]))
-refusal("ragged data", lambda t, r: first(r, data=[r["inputs"][0]["data"], [r["inputs"][0]["data"]]]))
-refusal("text where a number belongs", lambda t, r: first(r, data=["x"] * count(r["inputs"][0]["shape"])) if r["inputs"][0]["datatype"] != "BYTES" else None)
+refusal("more data than the shape holds", lambda t, r: first(r, data=head(r)["data"] * 2))
+refusal("less data than the shape holds", lambda t, r: first(r, data=head(r)["data"][1:]))
+refusal("ragged data", lambda t, r: first(r, data=[head(r)["data"], [head(r)["data"]]]))
+refusal("text where a number belongs", text)
 refusal("a number where text belongs", lambda t, r: of_type(r, ["BYTES"], data=[1], shape=[1]))
-refusal("null in the data", lambda t, r: first(r, data=[None] * count(r["inputs"][0]["shape"])))
+refusal("null in the data", all_data(None))
 refusal("an integer beyond its type", lambda t, r: of_type(r, ["INT8"], data=[300], shape=[1]))
 refusal("a negative number for an unsigned type", lambda t, r: of_type(r, ["UINT8", "UINT64"], data=[-1], shape=[1]))
 refusal("a fraction for an integer type", lambda t, r: of_type(r, ["INT8", "INT32", "INT64"], data=[1.5], shape=[1]))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The protocol, as others see it: the conformance suite, Triton's own clients, and schemathesis on the OpenAPI document,
-# against servers of the fixture models: run.sh SERVER [SECONDS for schemathesis]
+# against servers of the fixture models and of a real one: run.sh SERVER [SECONDS for schemathesis]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) server=$(realpath "$1") seconds=${2:-15}
 python=$("$here/../tools/protocol-clients.sh")/bin/python
@@ -26,7 +26,8 @@ free_port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0
 
 "$python" "$here" --write-model "$work/full.onnx"
 "$python" "$here" --write-model "$work/half.onnx" --half
-for model in full half; do
+cp "$("$here/../tools/magika.sh")/model.onnx" "$work/magika.onnx"
+for model in full half magika; do
     port=$(free_port)
     serve "$model" "$port"
     "$python" "$here" --http "http://127.0.0.1:$port" --grpc "127.0.0.1:$port" --also all > "$work/$model.table" || {
