@@ -207,3 +207,28 @@ async fn failed_pods_do_not_pile_up() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_resolve_pod_that_somebody_deletes_is_made_again_and_goes_when_it_is_done() {
+    in_namespace("resolver", async |space| {
+        let uri = space.file_with("model.onnx", &relu(), &[("X-Status", "503")]).await;
+        space.apply("model", &space.spec(&uri)).await;
+        space.until_degraded("model", "SourceUnavailable", &[]).await;
+        let former = space.pods(RESOLVERS).await[0].metadata.clone();
+        let name = former.name.as_deref().expect("a name");
+        space.api::<Pod>().delete(name, &DeleteParams::default()).await.expect("a delete");
+        wait("another resolve pod", async || {
+            let uids: Vec<_> = space.pods(RESOLVERS).await.into_iter().map(|p| p.metadata.uid).collect();
+            (!uids.is_empty() && !uids.contains(&former.uid)).then_some(()).ok_or(format!("{uids:?}"))
+        })
+        .await;
+        space.file("model.onnx", &relu()).await;
+        space.until_ready("model").await;
+        wait("end of the resolve pod", async || {
+            let pods = space.pods(RESOLVERS).await;
+            pods.is_empty().then_some(()).ok_or(format!("{} resolve pods", pods.len()))
+        })
+        .await;
+    })
+    .await;
+}
