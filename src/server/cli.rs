@@ -15,6 +15,7 @@ use super::engine::ort::{Provider, ProviderName};
 use super::model::Identity;
 use super::report::Reporter;
 use super::supervisor::{self, SupervisorOptions};
+use super::trail::Observer;
 use super::worker::{self, WorkerOptions};
 use crate::formats::{paths, ports};
 
@@ -79,6 +80,9 @@ struct Runtime {
     /// A request that takes longer is answered with 504.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     request_timeout_seconds: u64,
+    /// Write a JSON line for each request to standard output. Traces: set OTEL_EXPORTER_OTLP_ENDPOINT.
+    #[arg(long, env = "MODELWRIGHT_ACCESS_LOG")]
+    access_log: bool,
 }
 
 impl Runtime {
@@ -124,6 +128,7 @@ impl Runtime {
         arguments.extend(self.session_options.iter().map(|o| format!("--session-option={o}")));
         arguments.extend(self.max_batch_size.map(|rows| format!("--max-batch-size={rows}")));
         arguments.extend(self.batch_axes.iter().map(|axis| format!("--batch-axis={axis}")));
+        arguments.extend(self.access_log.then(|| "--access-log".to_string()));
         arguments
     }
 }
@@ -292,7 +297,8 @@ fn work(arguments: Worker) -> Result<u8, String> {
         drain,
         grace,
     };
-    start_worker(options, Reporter::supervisor().map_err(|e| format!("no supervisor: {e}"))?)
+    let reporter = Reporter::supervisor().map_err(|e| format!("no supervisor: {e}"))?;
+    start_worker(options, reporter, arguments.runtime.access_log)
 }
 
 fn serve(arguments: Serve, by_hand: bool) -> Result<u8, String> {
@@ -324,15 +330,22 @@ fn serve(arguments: Serve, by_hand: bool) -> Result<u8, String> {
         grace: Duration::from_secs(10),
         model,
     };
-    start_worker(options, reporter)
+    start_worker(options, reporter, arguments.runtime.access_log)
 }
 
-fn start_worker(options: WorkerOptions, reporter: Reporter) -> Result<u8, String> {
+fn start_worker(options: WorkerOptions, reporter: Reporter, access_log: bool) -> Result<u8, String> {
     // Sockets and JSON only; the model has threads of its own.
     let threads = options.cpus.div_ceil(4).min(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|e| format!("the runtime can't be started: {e}"))?;
-    let ended = runtime.block_on(worker::run(options, Arc::new(reporter))).map_err(|e| e.to_string());
+    let ended = runtime.block_on(async {
+        let observer = Observer::start(options.identity.clone(), access_log);
+        let ended = worker::run(options, Arc::new(reporter), observer.clone()).await;
+        if let Some(observer) = observer {
+            observer.end().await;
+        }
+        ended.map_err(|e| e.to_string())
+    });
     // A model that is still loading can't be interrupted, and is not waited for.
     runtime.shutdown_background();
     ended

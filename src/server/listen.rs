@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::model::{Identity, Server};
+use super::trail::Observer;
 use super::{grpc, refusal, rest};
 use crate::protocol::{Error, Kind};
 
@@ -62,7 +63,11 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
 }
 
 /// The worker's application: both skins, and the headers that every answer bears.
-pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Router {
+pub fn worker_router(
+    server: Arc<Server>,
+    phase: watch::Receiver<Phase>,
+    observer: Option<Arc<Observer>>,
+) -> Router {
     let headers = identity_headers(&server.identity);
     let timeout = server.request_timeout;
     // Later than the queue's own deadline, whose answer says more.
@@ -90,10 +95,15 @@ pub fn worker_router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Rout
             response
         }
     };
-    rest::router(server.clone())
+    let router = rest::router(server.clone())
         .merge(grpc::router(server, phase))
         .fallback(unknown_path)
-        .layer(axum::middleware::from_fn(finish))
+        .layer(axum::middleware::from_fn(finish));
+    match observer {
+        None => router,
+        Some(observer) => router
+            .layer(axum::middleware::from_fn(move |request, next| observer.clone().follow(request, next))),
+    }
 }
 
 /// A gRPC request, once its message has come.

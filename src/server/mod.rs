@@ -25,5 +25,6 @@ pub mod report;
 pub mod rest;
 pub mod statistics;
 pub mod supervisor;
+pub mod trail;
 pub mod warmup;
 pub mod worker;

@@ -10,6 +10,7 @@ use super::bodies::Bodies;
 use super::engine::RunError;
 use super::metrics::Metrics;
 use super::queue::{self, Deadline, Queue};
+use super::trail;
 use crate::protocol::{
     Error, InferRequest, InferResponse, Kind, ModelMetadata, ServerMetadata, Tensor, TensorSpec,
 };
@@ -132,6 +133,7 @@ impl Server {
         request: &mut InferRequest,
         deadline: Deadline,
     ) -> Result<InferResponse, Error> {
+        trail::names(&request.id);
         let model = self.model()?;
         let inputs = arrange(&model.inputs, std::mem::take(&mut request.inputs))?;
         let outputs = choose(&model.outputs, request)?;

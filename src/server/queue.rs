@@ -1,6 +1,7 @@
 //! From the sockets to the threads that run the model: one bounded queue, several takers, who share runs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -13,6 +14,7 @@ use super::batch::{
 };
 use super::engine::{RunError, Runner};
 use super::metrics::Metrics;
+use super::trail;
 use crate::protocol::{Error, Kind, Tensor};
 
 /// Until when an answer is of use.
@@ -56,7 +58,23 @@ pub struct Request {
 struct Job {
     inputs: Vec<Tensor>,
     outputs: Vec<usize>,
-    reply: oneshot::Sender<Result<Vec<Tensor>, RunError>>,
+    reply: oneshot::Sender<Answered>,
+}
+
+struct Answered {
+    result: Result<Vec<Tensor>, RunError>,
+    run: Run,
+}
+
+/// One run of the model, as each of its requests saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Out of the queue.
+    pub taken: Instant,
+    /// In ONNX Runtime.
+    pub computed: Range<Instant>,
+    pub requests: usize,
+    pub rows: usize,
 }
 
 /// The sending side. Dropping it ends the threads, once the queue is empty.
@@ -123,10 +141,12 @@ impl Queue {
     /// `Ok(Err(_))`: the model's answer. `Err`: the queue is full, or the deadline has passed or can't be met.
     pub async fn run(&self, request: Request) -> Result<Result<Vec<Tensor>, RunError>, Error> {
         let deadline = request.deadline;
+        trail::queued(); // before a thread can take it
         let (mut place, answer) = self.shared.enqueue(request)?;
         let answered = tokio::time::timeout_at(deadline.at.into(), answer).await;
-        if let Ok(Ok(result)) = answered {
+        if let Ok(Ok(Answered { result, run })) = answered {
             place.ticket = None;
+            trail::ran(run);
             return Ok(result);
         }
         match deadline.has_passed() {
@@ -179,7 +199,7 @@ impl Drop for Place<'_> {
     }
 }
 
-type Answer = oneshot::Receiver<Result<Vec<Tensor>, RunError>>;
+type Answer = oneshot::Receiver<Answered>;
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -332,10 +352,10 @@ impl Shared {
         let rows: Vec<usize> = batch.iter().map(|entry| entry.rows).collect();
         let outputs = first.item.outputs.clone();
         match self.run_together(runner, batching, &batch, &outputs, &rows) {
-            Ok(answers) => {
+            Ok((answers, run)) => {
                 for (entry, answer) in batch.into_iter().zip(answers) {
                     // A receiver that has gone meanwhile does not want the answer.
-                    let _ = entry.item.reply.send(Ok(answer));
+                    let _ = entry.item.reply.send(Answered { result: Ok(answer), run: run.clone() });
                 }
             }
             // One bad request must not spoil its neighbours'.
@@ -351,16 +371,16 @@ impl Shared {
         batch: &[Entry<Job>],
         outputs: &[usize],
         rows: &[usize],
-    ) -> Result<Vec<Vec<Tensor>>, String> {
+    ) -> Result<(Vec<Vec<Tensor>>, Run), String> {
+        let taken = Instant::now();
         let joined = batching.axes.inputs.iter().enumerate().map(|(input, axis)| {
             let parts: Option<Vec<&Tensor>> = batch.iter().map(|e| e.item.inputs.get(input)).collect();
             join(&parts.ok_or("an input is missing")?, *axis)
         });
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let total = rows.iter().sum();
-        let results = self
-            .timed(runner, &joined, outputs, &batch[0].shape, total, batch.len())
-            .map_err(|e| e.to_string())?;
+        let (results, computed) = self.timed(runner, &joined, outputs, &batch[0].shape, total, batch.len());
+        let results = results.map_err(|e| e.to_string())?;
         let mut answers: Vec<Vec<Tensor>> = vec![Vec::with_capacity(outputs.len()); batch.len()];
         for (whole, output) in results.into_iter().zip(outputs) {
             let axis = batching.axes.outputs.get(*output).copied().unwrap_or(0);
@@ -372,7 +392,7 @@ impl Shared {
                 answer.push(part);
             }
         }
-        Ok(answers)
+        Ok((answers, Run { taken, computed, requests: batch.len(), rows: total }))
     }
 
     fn run_each(&self, runner: &mut dyn Runner, batch: Vec<Entry<Job>>) {
@@ -380,7 +400,9 @@ impl Shared {
             if item.reply.is_closed() {
                 continue; // the client has gone
             }
-            let _ = item.reply.send(self.timed(runner, &item.inputs, &item.outputs, &shape, rows, 1));
+            let taken = Instant::now();
+            let (result, computed) = self.timed(runner, &item.inputs, &item.outputs, &shape, rows, 1);
+            let _ = item.reply.send(Answered { result, run: Run { taken, computed, requests: 1, rows } });
         }
     }
 
@@ -392,11 +414,12 @@ impl Shared {
         shape: &Shape,
         rows: usize,
         requests: usize,
-    ) -> Result<Vec<Tensor>, RunError> {
+    ) -> (Result<Vec<Tensor>, RunError>, Range<Instant>) {
         let started = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| runner.run(inputs, outputs)))
             .unwrap_or_else(|_| Err(RunError::Failed("the run panicked: this is a bug".into())));
-        let took = started.elapsed();
+        let ended = Instant::now();
+        let took = ended - started;
         self.metrics.computed(rows, took);
         if result.is_ok() {
             self.metrics.statistics.executed(requests, rows, took);
@@ -408,7 +431,7 @@ impl Shared {
             }
             state.curves.entry(shape.clone()).or_default().observe(rows, took.as_secs_f64());
         }
-        result
+        (result, started..ended)
     }
 }
 

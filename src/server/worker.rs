@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::model::{Identity, Model, Server};
 use super::queue::Queue;
 use super::report::{Report, Reporter};
+use super::trail::Observer;
 use super::warmup::{WarmUp, prove_batching, warm_up};
 use crate::formats::{BatchingState, RevisionPhase};
 use crate::onnx::{MAX_READ, Walk};
@@ -48,7 +49,11 @@ pub const EXIT_LOAD_FAILED: u8 = 3;
 pub const EXIT_POISONED: u8 = 4;
 
 /// Serves until SIGTERM, SIGINT, or the supervisor's end; the exit code of the process.
-pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Result<u8> {
+pub async fn run(
+    options: WorkerOptions,
+    reporter: Arc<Reporter>,
+    observer: Option<Arc<Observer>>,
+) -> std::io::Result<u8> {
     // Before anything is loaded, and inherited by nobody: the model's own allocation fails, with an error that can be
     // reported, before the container's limit is reached and the kernel kills what it likes.
     if let Some(limit) = options.memory_limit {
@@ -74,7 +79,7 @@ pub async fn run(options: WorkerOptions, reporter: Arc<Reporter>) -> std::io::Re
         }
     };
     let (phase, phases) = watch::channel(Phase::Serving);
-    let router = listen::worker_router(server.clone(), phases.clone());
+    let router = listen::worker_router(server.clone(), phases.clone(), observer);
     let mut serving = pin!(listen::serve(listener, router, phases));
     let mut gone = pin!(reporter.gone());
     let mut loading = {

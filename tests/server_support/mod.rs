@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 /// Generous: two cores may be shared with a compiler.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name);
     let output =
         Command::new(&path).stderr(Stdio::inherit()).output().unwrap_or_else(|e| panic!("{path:?}: {e}"));
@@ -93,8 +93,13 @@ pub fn command() -> Command {
 
 /// `modelwright-server --model`, ready.
 pub async fn serve(model: &Path, arguments: &[&str]) -> Process {
+    serve_by(command(), model, arguments).await
+}
+
+/// With an environment or a standard output of the test's own.
+pub async fn serve_by(mut command: Command, model: &Path, arguments: &[&str]) -> Process {
     let port = free_port();
-    let child = command()
+    let child = command
         .args(["--name", "m", "--port", &port.to_string(), "--model"])
         .arg(model)
         .args(arguments)
