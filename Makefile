@@ -58,6 +58,11 @@ image-cuda: $(CLUSTER)
 install: images
 	@tests/tools/install.sh $(CLUSTER) $(NAME)
 
+# The dashboard and the alerts, on a real Prometheus that scrapes a real server
+.PHONY: test-dashboard
+test-dashboard:
+	cargo test --quiet --locked --no-default-features --features server,e2e --test server_dashboard
+
 ## the local cluster
 
 .PHONY: cluster-up cluster-down cluster-status cluster-env cluster-s3 test-cluster

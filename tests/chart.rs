@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const EVERYTHING: &[&str] = &[
     "--set=networkPolicy.enabled=true,podMonitor.enabled=true,imagePullSecrets={mirror}",
-    "--set=priorityClassName=x",
+    "--set=priorityClassName=x,dashboard.enabled=true,alerts.enabled=true",
 ];
 const NAMESPACED: &[&str] = &["--set=watchNamespace=models,crds.enabled=false"];
 
@@ -155,6 +155,20 @@ fn a_lease_belongs_to_what_is_watched() {
     };
     assert_eq!(leases(&[]), ["modelwright-operator"]);
     assert_eq!(leases(NAMESPACED), ["modelwright-operator-models"]);
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_are_rendered_as_they_are_committed() {
+    let objects = render(EVERYTHING);
+    let map = of(&objects, "ConfigMap")[0];
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    let rendered: Value = serde_json::from_str(map["data"]["modelwright.json"].as_str().unwrap()).unwrap();
+    let committed = include_str!("../charts/modelwright/dashboards/modelwright.json");
+    assert_eq!(rendered, serde_json::from_str::<Value>(committed).unwrap());
+    let alerts: Value =
+        serde_yaml::from_str(include_str!("../charts/modelwright/files/alerts.yaml")).unwrap();
+    assert_eq!(of(&objects, "PrometheusRule")[0]["spec"], alerts);
+    assert!(of(&render(&[]), "ConfigMap").is_empty() && of(&render(&[]), "PrometheusRule").is_empty());
 }
 
 #[test]
