@@ -147,6 +147,18 @@ fn the_servers_images_are_pinned_by_digest() {
 }
 
 #[test]
+fn the_servers_environment_reaches_the_operator() {
+    let objects = render(&[
+        "--set-string=server.env.OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317,server.env.B=c=d",
+    ]);
+    let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let arguments = container["args"].as_array().unwrap();
+    for wanted in ["--server-env=OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317", "--server-env=B=c=d"] {
+        assert!(arguments.contains(&wanted.into()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_lease_belongs_to_what_is_watched() {
     let leases = |flags| -> Vec<Value> {
         let objects = render(flags);

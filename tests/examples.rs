@@ -67,6 +67,7 @@ fn an_example_is_first_resolved() {
                 loader_image: "modelwright:1".into(),
                 server_image: "modelwright-server".into(),
                 server_digests: BTreeMap::new(),
+                server_environment: Vec::new(),
                 runtime_version: "1".into(),
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: Vec::new(),

@@ -19,6 +19,9 @@ struct Arguments {
     /// `cpu`, `cuda` or `tensorrt`, `=sha256:…`: pins the image of the runtime version below; may be repeated.
     #[arg(long, value_parser = server_digest)]
     server_digest: Vec<(String, String)>,
+    /// `NAME=VALUE`, for the server in new revisions; may be repeated. Earlier ones may be used by $(NAME).
+    #[arg(long, value_parser = variable)]
+    server_env: Vec<(String, String)>,
     /// Tag of the server's image where `runtime.version` is absent.
     #[arg(long, env = "MODELWRIGHT_RUNTIME_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     runtime_version: String,
@@ -45,6 +48,13 @@ struct Arguments {
     address: SocketAddr,
 }
 
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("want NAME=VALUE".into()),
+    }
+}
+
 fn server_digest(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((flavour @ ("cpu" | "cuda" | "tensorrt"), digest)) if digest.starts_with("sha256:") => {
@@ -63,6 +73,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             loader_image: arguments.loader_image,
             server_image: arguments.server_image,
             server_digests: arguments.server_digest.into_iter().collect(),
+            server_environment: arguments.server_env,
             runtime_version: arguments.runtime_version,
             image_pull_policy: arguments.image_pull_policy,
             image_pull_secrets: arguments.image_pull_secret,

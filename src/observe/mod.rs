@@ -37,6 +37,8 @@ pub struct Settings {
     pub server_image: String,
     /// By flavour: what pins the image of `runtime_version`, in place of the tag.
     pub server_digests: BTreeMap<String, String>,
+    /// Of the server in new revisions, by name: how it traces, say.
+    pub server_environment: Vec<(String, String)>,
     pub runtime_version: String,
     pub image_pull_policy: String,
     pub image_pull_secrets: Vec<String>,

@@ -25,6 +25,7 @@ fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
             loader_image: "registry.example/modelwright:1.0".into(),
             server_image: "registry.example/modelwright-server".into(),
             server_digests: BTreeMap::new(),
+            server_environment: Vec::new(),
             runtime_version: "1.0".into(),
             image_pull_policy: "IfNotPresent".into(),
             image_pull_secrets: vec!["mirror".into()],
@@ -145,6 +146,21 @@ fn a_digest_pins_the_image_of_the_shipped_version_and_of_no_other() {
     assert_eq!(image(json!({})), format!("{repository}:1.0"), "the flavour without a digest");
     let other = json!({ "executionProviders": cuda, "version": "1.28" });
     assert_eq!(image(other), format!("{repository}:1.28-cuda"));
+}
+
+#[test]
+fn what_the_administrator_sets_is_in_the_servers_environment_and_nowhere_else() {
+    let mut snapshot = mk_snapshot(full_spec());
+    let set = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_string(), "http://collector:4317".to_string());
+    Arc::make_mut(&mut snapshot.settings).server_environment = vec![set];
+    let template = children::revision_data(&snapshot, 8, mk_resolved(&snapshot)).template.to_value();
+    let [loader, server] = &template["spec"]["containers"].as_array().unwrap()[..] else {
+        panic!("{template}")
+    };
+    assert_eq!(loader.get("env"), None);
+    let names: Vec<_> = server["env"].as_array().unwrap().iter().map(|v| v["name"].clone()).collect();
+    assert_eq!(names, ["POD_NAME", "POD_NAMESPACE", "OTEL_EXPORTER_OTLP_ENDPOINT"]);
+    assert_eq!(server["env"][2]["value"], "http://collector:4317");
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
             loader_image: String::new(),
             server_image: String::new(),
             server_digests: BTreeMap::new(),
+            server_environment: Vec::new(),
             runtime_version: "1".into(),
             image_pull_policy: String::new(),
             image_pull_secrets: vec![],

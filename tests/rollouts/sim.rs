@@ -75,6 +75,7 @@ impl Sim {
                 loader_image: "modelwright:1".into(),
                 server_image: "modelwright-server".into(),
                 server_digests: BTreeMap::new(),
+                server_environment: Vec::new(),
                 runtime_version: "1".into(),
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: vec![],

@@ -133,6 +133,9 @@ pub(super) fn pod_template(
         ],
         "volumes": volumes,
     });
+    if !settings.server_environment.is_empty() {
+        pod["containers"][1]["env"] = json!(server_environment(&settings.server_environment));
+    }
     place(&mut pod, snapshot, spec.service_account_name.as_deref(), spec.pod.as_ref(), true);
     json!({ "metadata": { "labels": pod_labels, "annotations": annotations }, "spec": pod })
 }
@@ -162,6 +165,14 @@ fn server_arguments(spec: &RevisionSpec, grace: i64) -> Vec<String> {
     arguments.extend(delay.map(|delay| format!("--max-queue-delay-microseconds={delay}")));
     arguments.extend(batching.axes.iter().map(|(tensor, axis)| format!("--batch-axis={tensor}={axis}")));
     arguments
+}
+
+/// The pod's own names first, so that what the administrator sets can use them: `k8s.pod.name=$(POD_NAME)`.
+fn server_environment(set: &[(String, String)]) -> Vec<Value> {
+    let of_the_pod = |name, path| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let names = [of_the_pod("POD_NAME", "metadata.name"), of_the_pod("POD_NAMESPACE", "metadata.namespace")];
+    let set = set.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+    names.into_iter().chain(set).collect()
 }
 
 fn server_resources(spec: &RevisionSpec) -> Value {
