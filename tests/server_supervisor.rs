@@ -113,6 +113,7 @@ async fn an_assignment_that_appears_is_fetched_loaded_proven_and_answers() {
     let revision = pod.is("m-r1", Proven).await;
 
     assert_eq!(revision.device.as_deref(), Some("CPU"));
+    assert_eq!(revision.graph_nodes, [("CPU".to_string(), 1)].into());
     assert_eq!(revision.digest.as_deref(), Some("sha256:feed"));
     assert_eq!(revision.seconds.keys().collect::<Vec<_>>(), ["fetch", "load", "warmup"]);
     assert_eq!((revision.reason, revision.message), (None, None));
@@ -307,6 +308,23 @@ async fn a_gpu_that_was_asked_for_and_does_not_load_is_an_error_with_its_cause()
         assert!(failed.message.as_ref().unwrap().starts_with(cause), "{failed:?}");
         assert_eq!(failed.device, None);
         assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 503);
+    }
+}
+
+#[test]
+fn a_policy_or_limit_that_makes_no_sense_is_refused_with_what_does() {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("model.onnx");
+    fs::write(&model, identity()).unwrap();
+    for (arguments, text) in [
+        (["--cpu-fallback", "Never"], "not one of Forbid, ShapeOpsOnly, Allow"),
+        (["--gpu-memory-limit", "1024"], "bounds CUDA, which is not among the execution providers"),
+    ] {
+        let output = command().arg("--model").arg(&model).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(text), "{said}");
     }
 }
 

@@ -78,6 +78,8 @@ names! {
         OpsetUnsupported,
         /// Asked for and did not load.
         ExecutionProviderUnavailable,
+        /// Nodes are on the CPU against the policy.
+        ExecutionProviderFallback,
         /// Of the host; the next is the GPU.
         OutOfMemory,
         InsufficientGPUMemory,

@@ -63,6 +63,9 @@ pub struct RevisionState {
     /// The execution provider that the model was seen to run on: `CPU`, `CUDA`, `TensorRT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Nodes of the graph by execution provider, counted before late fusions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub graph_nodes: BTreeMap<String, u64>,
     /// Whether requests share runs of the model; absent until it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<BatchingState>,

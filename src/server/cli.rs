@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use super::batch::{BatchWish, Limits};
 use super::cgroup::Cgroup;
 use super::console::Console;
+use super::engine::assignment::CpuFallback;
 use super::engine::ort::{Provider, ProviderName};
 use super::model::Identity;
 use super::report::Reporter;
@@ -58,6 +59,13 @@ struct Runtime {
     /// ONNX Runtime's session options by their own names; repeatable.
     #[arg(long = "session-option", value_name = "KEY=VALUE")]
     session_options: Vec<String>,
+    /// What a model that was to run on a GPU may leave to the CPU: Forbid, ShapeOpsOnly (what computes shapes), Allow.
+    #[arg(long, value_name = "POLICY", default_value = CpuFallback::default().name())]
+    cpu_fallback: CpuFallback,
+    /// Most of the GPU's memory that CUDA may allocate for the model. Absent: what it needs, twice, since two threads
+    /// have a copy each.
+    #[arg(long, value_name = "BYTES")]
+    gpu_memory_limit: Option<u64>,
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     max_request_bytes: usize,
@@ -88,7 +96,12 @@ struct Runtime {
 impl Runtime {
     fn providers(&self) -> Result<Vec<Provider>, String> {
         let parse = |text: &String| text.parse().map_err(|e| format!("--execution-provider {text}: {e}"));
-        self.execution_providers.iter().map(parse).collect()
+        let providers =
+            self.execution_providers.iter().map(parse).collect::<Result<Vec<Provider>, String>>()?;
+        if self.gpu_memory_limit.is_some() && providers.iter().all(|p| p.name != ProviderName::Cuda) {
+            return Err("--gpu-memory-limit bounds CUDA, which is not among the execution providers".into());
+        }
+        Ok(providers)
     }
 
     fn session_options(&self) -> Result<Vec<(String, String)>, String> {
@@ -124,6 +137,8 @@ impl Runtime {
             format!("--max-queue-delay-microseconds={}", self.max_queue_delay_microseconds),
             format!("--request-timeout-seconds={}", self.request_timeout_seconds),
         ];
+        arguments.push(format!("--cpu-fallback={}", self.cpu_fallback.name()));
+        arguments.extend(self.gpu_memory_limit.map(|bytes| format!("--gpu-memory-limit={bytes}")));
         arguments.extend(self.execution_providers.iter().map(|p| format!("--execution-provider={p}")));
         arguments.extend(self.session_options.iter().map(|o| format!("--session-option={o}")));
         arguments.extend(self.max_batch_size.map(|rows| format!("--max-batch-size={rows}")));
@@ -187,6 +202,9 @@ struct Supervise {
     /// A worker that gives no sign of life for so long is replaced.
     #[arg(long, default_value_t = 20)]
     hang_timeout_seconds: u64,
+    /// What TensorRT compiles is kept here for the next load.
+    #[arg(long)]
+    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     runtime: Runtime,
     #[command(flatten)]
@@ -212,6 +230,9 @@ struct Worker {
     /// Bytes of data the process may allocate.
     #[arg(long)]
     memory_limit: Option<u64>,
+    /// What TensorRT compiles is kept here for the next load.
+    #[arg(long)]
+    cache_dir: Option<PathBuf>,
     #[command(flatten)]
     runtime: Runtime,
     #[command(flatten)]
@@ -257,6 +278,7 @@ fn supervise(arguments: Supervise) -> Result<u8, String> {
     arguments.runtime.batching()?;
     let mut worker_arguments = arguments.runtime.arguments();
     worker_arguments.push(format!("--drain-seconds={}", arguments.stop.drain_seconds));
+    worker_arguments.extend(arguments.cache_dir.map(|dir| format!("--cache-dir={}", dir.display())));
     // Workers end before the supervisor would have to kill them.
     worker_arguments.push(format!("--grace-seconds={}", arguments.stop.grace_seconds.saturating_sub(1)));
     let options = SupervisorOptions {
@@ -289,6 +311,9 @@ fn work(arguments: Worker) -> Result<u8, String> {
         providers: arguments.runtime.providers()?,
         session_options: arguments.runtime.session_options()?,
         cpus: Cgroup::default().cpus(),
+        cpu_fallback: arguments.runtime.cpu_fallback,
+        gpu_memory_limit: arguments.runtime.gpu_memory_limit,
+        cache_dir: arguments.cache_dir,
         memory_limit: arguments.memory_limit,
         queue: arguments.runtime.queue(),
         batching: arguments.runtime.batching()?,
@@ -320,6 +345,9 @@ fn serve(arguments: Serve, by_hand: bool) -> Result<u8, String> {
         providers: arguments.runtime.providers()?,
         session_options: arguments.runtime.session_options()?,
         cpus: Cgroup::default().cpus(),
+        cpu_fallback: arguments.runtime.cpu_fallback,
+        gpu_memory_limit: arguments.runtime.gpu_memory_limit,
+        cache_dir: None, // a file that may change has no digest
         memory_limit: None,
         queue: arguments.runtime.queue(),
         batching: arguments.runtime.batching()?,

@@ -24,6 +24,9 @@ pub struct Report {
     pub message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Nodes of the graph by execution provider.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub graph_nodes: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<BatchingState>,
     /// So far: `load`, `warmup`.
@@ -33,7 +36,15 @@ pub struct Report {
 
 impl Report {
     pub fn new(phase: RevisionPhase) -> Self {
-        Self { phase, reason: None, message: None, device: None, batching: None, seconds: BTreeMap::new() }
+        Self {
+            phase,
+            reason: None,
+            message: None,
+            device: None,
+            graph_nodes: BTreeMap::new(),
+            batching: None,
+            seconds: BTreeMap::new(),
+        }
     }
 }
 

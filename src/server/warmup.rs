@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::{BatchAxes, BatchWish, Probe, Unproven, prove};
-use super::engine::{Loaded, RunError};
+use super::engine::{LoadError, Loaded, Reason, RunError};
 use super::queue::Batching;
 use crate::protocol::{Tensor, TensorSpec};
 
@@ -49,6 +49,39 @@ pub fn warm_up(loaded: &mut Loaded) -> Result<WarmUp, RunError> {
         }
     }
     Ok(WarmUp::Refused(format!("not warmed up: the model refused inputs of zeros: {refusal}")))
+}
+
+/// A second session, where each thread has its own: not before the first has shown what memory it needs.
+///
+/// # Errors
+/// It fails for another reason than memory.
+pub fn add_session(loaded: &mut Loaded, warm: &WarmUp) -> Result<(), LoadError> {
+    let Some(another) = loaded.another.take() else { return Ok(()) };
+    let outputs: Vec<usize> = (0..loaded.outputs.len()).collect();
+    let made = another().and_then(|mut runner| {
+        let WarmUp::Answered(length) = *warm else { return Ok(runner) };
+        let Ok(inputs) = loaded.inputs.iter().map(|spec| zeros(spec, length)).collect::<Result<Vec<_>, _>>()
+        else {
+            return Ok(runner);
+        };
+        runner.run(&inputs, &outputs).map(|_| runner).map_err(|e| LoadError {
+            reason: match e {
+                RunError::OutOfMemory(_) => Reason::InsufficientGpuMemory,
+                _ => Reason::ExecutionProviderUnavailable,
+            },
+            message: format!("the first run of the second session failed: {e}"),
+        })
+    });
+    match made {
+        Ok(runner) => loaded.runners.push(runner),
+        Err(e) if e.reason == Reason::InsufficientGpuMemory => {
+            let one = "the GPU has room for one copy of the model, so that runs don't overlap".into();
+            let note = loaded.note.take();
+            loaded.note = [note, Some(one)].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(())
 }
 
 /// How requests share runs, where the proof succeeds; else why they don't.

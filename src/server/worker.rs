@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::batch::{BatchWish, Limits};
 use super::cgroup::Cgroup;
+use super::engine::assignment::CpuFallback;
+use super::engine::cache::CachePlace;
 use super::engine::ort::{self, LoadOptions, Provider, ProviderName};
 use super::engine::{LoadError, Reason, RunError};
 use super::listen::{self, Phase};
@@ -21,7 +23,7 @@ use super::model::{Identity, Model, Server};
 use super::queue::Queue;
 use super::report::{Report, Reporter};
 use super::trail::Observer;
-use super::warmup::{WarmUp, prove_batching, warm_up};
+use super::warmup::{WarmUp, add_session, prove_batching, warm_up};
 use crate::formats::{BatchingState, RevisionPhase};
 use crate::onnx::{MAX_READ, Walk};
 
@@ -33,6 +35,10 @@ pub struct WorkerOptions {
     pub providers: Vec<Provider>,
     pub session_options: Vec<(String, String)>,
     pub cpus: usize,
+    pub cpu_fallback: CpuFallback,
+    pub gpu_memory_limit: Option<u64>,
+    /// What providers compile is kept here, for models whose digest is known.
+    pub cache_dir: Option<PathBuf>,
     /// Bytes of data (RLIMIT_DATA); None: no cap.
     pub memory_limit: Option<u64>,
     pub queue: Limits,
@@ -171,15 +177,20 @@ fn load(
     };
 
     let (started, before) = (Instant::now(), MemoryUse::now());
+    let cache = options.cache_dir.clone().zip(options.identity.digest.clone());
     let mut loaded = ort::load(&LoadOptions {
         model: options.model.clone(),
         providers: options.providers.clone(),
         session_options: options.session_options.clone(),
         cpus: options.cpus,
+        cpu_fallback: options.cpu_fallback,
+        gpu_memory_limit: options.gpu_memory_limit,
+        cache: cache.map(|(root, digest)| CachePlace { root, digest }),
     })?;
     timed("load", started, &mut report);
     report.phase = RevisionPhase::WarmingUp;
     report.device = Some(loaded.device.clone());
+    report.graph_nodes = loaded.graph_nodes.clone();
     reporter.send(&report);
 
     let started = Instant::now();
@@ -191,8 +202,12 @@ fn load(
         };
         LoadError { reason, message: format!("the first run failed: {e}") }
     })?;
+    if let Some(placement) = loaded.placement.take() {
+        placement.check(matches!(warm, WarmUp::Answered(_)))?;
+    }
     let quantizes = quantizes_dynamically(&options.model);
     let batching = prove_batching(&mut loaded, &warm, &options.batching, quantizes);
+    add_session(&mut loaded, &warm)?;
     timed("warmup", started, &mut report);
     MemoryUse::now().tell_growth(&before, &metrics);
     report.phase = RevisionPhase::Proven;

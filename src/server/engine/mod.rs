@@ -1,11 +1,17 @@
 //! What runs a model: ONNX Runtime, or a stand-in in tests.
 
+pub mod assignment;
+pub mod cache;
 pub mod explain;
 #[cfg(test)]
 pub mod fake;
 pub mod ort;
 #[allow(unsafe_code)]
 mod raw;
+mod signature;
+mod tuning;
+
+use std::collections::BTreeMap;
 
 use super::batch::TensorAxes;
 use crate::protocol::{Tensor, TensorSpec};
@@ -17,6 +23,9 @@ pub trait Runner: Send {
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
 }
 
+/// Makes a runner with a session of its own.
+pub type Another = Box<dyn FnOnce() -> Result<Box<dyn Runner>, LoadError>>;
+
 /// A model in memory.
 pub struct Loaded {
     pub inputs: Vec<TensorSpec>,
@@ -26,8 +35,14 @@ pub struct Loaded {
     pub output_axes: Vec<TensorAxes>,
     /// One a thread.
     pub runners: Vec<Box<dyn Runner>>,
-    /// The first execution provider asked for: `CPU`, `CUDA`, `TensorRT`.
+    /// Where each thread has a session of its own: one more, if there is memory for it.
+    pub another: Option<Another>,
+    /// The execution provider with most of the graph: `CPU`, `CUDA`, `TensorRT`.
     pub device: String,
+    /// Nodes of the graph by execution provider, counted before late fusions. Empty: not known.
+    pub graph_nodes: BTreeMap<String, u64>,
+    /// To be checked after the first run.
+    pub placement: Option<ort::Placement>,
     /// What the user should know, though the model serves.
     pub note: Option<String>,
 }
@@ -40,11 +55,16 @@ pub struct LoadError {
     pub message: String,
 }
 
+fn invalid(message: impl Into<String>) -> LoadError {
+    LoadError { reason: Reason::ModelInvalid, message: message.into() }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     ModelInvalid,
     OpsetUnsupported,
     ExecutionProviderUnavailable,
+    ExecutionProviderFallback,
     OutOfMemory,
     InsufficientGpuMemory,
     /// The process ended, or never got ready, for no cause that has a name of its own.
@@ -57,6 +77,7 @@ impl Reason {
             Reason::ModelInvalid => "ModelInvalid",
             Reason::OpsetUnsupported => "OpsetUnsupported",
             Reason::ExecutionProviderUnavailable => "ExecutionProviderUnavailable",
+            Reason::ExecutionProviderFallback => "ExecutionProviderFallback",
             Reason::OutOfMemory => "OutOfMemory",
             Reason::InsufficientGpuMemory => "InsufficientGPUMemory",
             Reason::CrashLooping => "CrashLooping",

@@ -7,14 +7,15 @@ use ort::environment::Environment;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::session::Session;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{Outlet, TensorElementType, ValueType};
+use ort::session::builder::SessionBuilder;
 
-use super::raw::SharedSession;
-use super::{LoadError, Loaded, Reason, RunError, Runner, explain};
-use crate::formats::Dim;
-use crate::protocol::{Datatype, Tensor, TensorSpec};
-use crate::server::batch::TensorAxes;
+use super::assignment::{self, CpuFallback, Node};
+use super::cache::{self, CachePlace};
+use super::raw::{BoundSession, SharedSession};
+use super::signature::Signature;
+use super::tuning::Tuning;
+use super::{Another, LoadError, Loaded, Reason, RunError, Runner, explain, invalid};
+use crate::protocol::Tensor;
 
 /// How a model is to be loaded.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,11 @@ pub struct LoadOptions {
     pub session_options: Vec<(String, String)>,
     /// CPUs that the process may use.
     pub cpus: usize,
+    pub cpu_fallback: CpuFallback,
+    /// Bytes that CUDA's arena may grow to.
+    pub gpu_memory_limit: Option<u64>,
+    /// None: nothing is kept.
+    pub cache: Option<CachePlace>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,38 +125,165 @@ fn environment() -> Result<Environment, LoadError> {
 
 /// Loads a model: one session for all threads on the CPU, one thread for its session elsewhere.
 pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
-    let environment = environment()?;
-    let tuning = Tuning::read(&options.session_options)?;
-    let gpu = options.providers.iter().any(|p| p.name != ProviderName::Cpu);
-    let folder = options.model.parent().unwrap_or(Path::new("")).display().to_string();
-    let mut builder = tuning.builder(&environment, options.cpus)?;
-    for provider in &options.providers {
-        register(provider, &mut builder)?;
-    }
-    let session = builder
-        .commit_from_file(&options.model)
-        .map_err(|e| explain::load_error(e.message(), &folder, gpu))?;
+    let maker = SessionMaker::new(options)?;
+    let gpu = maker.gpu;
+    let profile = std::env::temp_dir().join(format!("modelwright-profile-{}", std::process::id()));
+    let profile = Some(profile).filter(|_| gpu && options.cpu_fallback == CpuFallback::ShapeOpsOnly);
+    let session = maker.session(profile.as_deref())?;
     let signature = Signature::read(&session)?;
     let inputs: Vec<String> = signature.inputs.iter().map(|t| t.name.clone()).collect();
     let outputs: Vec<_> = signature.outputs.iter().map(|t| (t.name.clone(), t.datatype)).collect();
-    let shared = SharedSession::new(session, &inputs, &outputs).map_err(invalid)?;
-    // Only the CPU provider's sessions may be run by several threads at once: see `raw`.
-    let count = if gpu { 1 } else { tuning.runners(options.cpus) };
-    let runners = (0..count).map(|_| Box::new(OrtRunner(shared.clone())) as Box<dyn Runner>).collect();
-    let device = options.providers.first().map_or(ProviderName::Cpu, |p| p.name);
+    let first = SharedSession::new(session, &inputs, &outputs).map_err(invalid)?;
+
+    let wanted = options.providers.first().map_or(ProviderName::Cpu, |p| p.name).name();
+    let nodes = match first.nodes() {
+        Err(e) if gpu && options.cpu_fallback != CpuFallback::Allow => {
+            let message =
+                format!("ONNX Runtime does not say what runs on {wanted}: {}", explain::clean(&e, ""));
+            return Err(LoadError { reason: Reason::ExecutionProviderUnavailable, message });
+        }
+        nodes => nodes.unwrap_or_default(),
+    };
+    let (device, graph_nodes) = (assignment::device(&nodes), assignment::counts(&nodes));
+    let count = maker.tuning.runners(options.cpus);
+    let mut runners: Vec<Box<dyn Runner>> = Vec::new();
+    let (mut another, mut placement) = (None, None);
+    if gpu {
+        runners.push(bound(first.clone())?);
+        let (policy, profiled) = (options.cpu_fallback, profile.map(|_| first));
+        placement = Some(Placement { wanted, policy, nodes, profiled });
+        // One computes while the tensors of the other are copied. Whoever sets a limit has no memory for a second copy.
+        if count > 1 && options.gpu_memory_limit.is_none() {
+            let make =
+                move || bound(SharedSession::new(maker.session(None)?, &inputs, &outputs).map_err(invalid)?);
+            another = Some(Box::new(make) as Another);
+        }
+    } else {
+        // Only the CPU provider's sessions may be run by several threads at once: see `raw`.
+        runners.extend((0..count).map(|_| Box::new(OrtRunner(first.clone())) as Box<dyn Runner>));
+    }
     Ok(Loaded {
         input_axes: signature.input_axes,
         output_axes: signature.output_axes,
         inputs: signature.inputs,
         outputs: signature.outputs,
         runners,
-        device: device.name().into(),
+        another,
+        device: device.unwrap_or_else(|| wanted.into()),
+        graph_nodes,
+        placement,
         note: signature.note,
     })
 }
 
-fn invalid(message: impl Into<String>) -> LoadError {
-    LoadError { reason: Reason::ModelInvalid, message: message.into() }
+/// Makes sessions of one model.
+struct SessionMaker {
+    environment: Environment,
+    tuning: Tuning,
+    providers: Vec<Provider>,
+    gpu: bool,
+    model: PathBuf,
+    cpus: usize,
+}
+
+impl SessionMaker {
+    fn new(options: &LoadOptions) -> Result<Self, LoadError> {
+        Ok(Self {
+            environment: environment()?,
+            tuning: Tuning::read(&options.session_options)?,
+            providers: options.providers.iter().map(|p| prepared(p, options)).collect(),
+            gpu: options.providers.iter().any(|p| p.name != ProviderName::Cpu),
+            model: options.model.clone(),
+            cpus: options.cpus,
+        })
+    }
+
+    /// `profile`: a file's name without its ending.
+    fn session(&self, profile: Option<&Path>) -> Result<Session, LoadError> {
+        let mut builder = self.tuning.builder(&self.environment, self.cpus)?;
+        for provider in &self.providers {
+            register(provider, &mut builder)?;
+        }
+        if let Some(profile) = profile {
+            let failed = |e: ort::Error<SessionBuilder>| invalid(explain::clean(e.message(), ""));
+            builder = builder.with_profiling(profile).map_err(failed)?;
+        }
+        let folder = self.model.parent().unwrap_or(Path::new("")).display().to_string();
+        builder.commit_from_file(&self.model).map_err(|e| explain::load_error(e.message(), &folder, self.gpu))
+    }
+}
+
+/// Where a model that was to run on a GPU really runs.
+pub struct Placement {
+    wanted: &'static str,
+    policy: CpuFallback,
+    nodes: Vec<Node>,
+    /// Writes a profile until it is told to end.
+    profiled: Option<Arc<SharedSession>>,
+}
+
+impl Placement {
+    /// Right after the first run; `answered`: the model took its inputs.
+    ///
+    /// # Errors
+    /// Nodes are on the CPU against the policy.
+    pub fn check(self, answered: bool) -> Result<(), LoadError> {
+        let kernels = self.profiled.as_deref().and_then(|session| {
+            match read_profile(session) {
+                Ok(text) => assignment::kernels(&text).map_err(|e| e.to_string()),
+                Err(e) => Err(e),
+            }
+            .inspect_err(|error| tracing::warn!(error, "what ran on the CPU can't be seen"))
+            .ok()
+        });
+        let kernels = kernels.filter(|_| answered);
+        match assignment::complaint(self.wanted, self.policy, &self.nodes, kernels.as_deref()) {
+            None => Ok(()),
+            Some(message) => Err(LoadError { reason: Reason::ExecutionProviderFallback, message }),
+        }
+    }
+}
+
+fn read_profile(session: &SharedSession) -> Result<String, String> {
+    let file = session.end_profiling()?;
+    let text = std::fs::read_to_string(&file).map_err(|e| e.to_string());
+    let _ = std::fs::remove_file(file); // in a folder for scratch
+    text
+}
+
+fn bound(session: Arc<SharedSession>) -> Result<Box<dyn Runner>, LoadError> {
+    Ok(Box::new(GpuRunner(BoundSession::new(session).map_err(invalid)?)))
+}
+
+/// A provider with what the server adds to its options; the user's own go first.
+fn prepared(provider: &Provider, options: &LoadOptions) -> Provider {
+    let mut prepared = provider.clone();
+    let mut add = |key: &str, value: String| {
+        if !provider.options.iter().any(|(k, _)| k == key) {
+            prepared.options.push((key.into(), value));
+        }
+    };
+    match (provider.name, &options.cache) {
+        (ProviderName::Cuda, _) => {
+            if let Some(limit) = options.gpu_memory_limit {
+                add("gpu_mem_limit", limit.to_string());
+            }
+        }
+        (ProviderName::TensorRt, Some(place)) => {
+            let settings = format!("{:?}", provider.options);
+            match place.folder(&[provider.name.name(), &settings, ort::info(), &cache::gpus()]) {
+                Ok(folder) => {
+                    for kind in ["engine", "timing"] {
+                        add(&format!("trt_{kind}_cache_enable"), "1".into());
+                        add(&format!("trt_{kind}_cache_path"), folder.display().to_string());
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "no cache: TensorRT compiles the model at each load"),
+            }
+        }
+        _ => {}
+    }
+    prepared
 }
 
 /// A provider that was asked for and does not load is an error: never silently the CPU.
@@ -188,168 +321,10 @@ impl Runner for OrtRunner {
     }
 }
 
-/// `runtime.sessionOptions`, by ONNX Runtime's names.
-struct Tuning {
-    intra_threads: usize,
-    inter_threads: Option<usize>,
-    parallel: bool,
-    optimization: Option<GraphOptimizationLevel>,
-    memory_pattern: Option<bool>,
-    /// `session.…` and provider keys.
-    entries: Vec<(String, String)>,
-}
+struct GpuRunner(BoundSession);
 
-impl Tuning {
-    fn read(options: &[(String, String)]) -> Result<Self, LoadError> {
-        let mut tuning = Self {
-            intra_threads: 1,
-            inter_threads: None,
-            parallel: false,
-            optimization: None,
-            memory_pattern: None,
-            entries: Vec::new(),
-        };
-        for (key, value) in options {
-            let bad = |want: &str| invalid(format!("session option {key}={value}: the value must be {want}"));
-            let number = || value.parse::<usize>().map_err(|_| bad("a number"));
-            let boolean = || match value.as_str() {
-                "1" | "true" => Ok(true),
-                "0" | "false" => Ok(false),
-                _ => Err(bad("0 or 1")),
-            };
-            match key.as_str() {
-                "intra_op_num_threads" => tuning.intra_threads = number()?,
-                "inter_op_num_threads" => tuning.inter_threads = Some(number()?),
-                "enable_mem_pattern" => tuning.memory_pattern = Some(boolean()?),
-                "execution_mode" => {
-                    tuning.parallel = match value.as_str() {
-                        "0" | "ORT_SEQUENTIAL" => false,
-                        "1" | "ORT_PARALLEL" => true,
-                        _ => return Err(bad("0 (ORT_SEQUENTIAL) or 1 (ORT_PARALLEL)")),
-                    }
-                }
-                "graph_optimization_level" => {
-                    tuning.optimization = Some(match value.as_str() {
-                        "0" => GraphOptimizationLevel::Disable,
-                        "1" => GraphOptimizationLevel::Level1,
-                        "2" => GraphOptimizationLevel::Level2,
-                        "3" | "99" => GraphOptimizationLevel::All,
-                        _ => return Err(bad("0, 1, 2, 3 or 99")),
-                    });
-                }
-                _ if key.contains('.') => tuning.entries.push((key.clone(), value.clone())),
-                _ => {
-                    return Err(invalid(format!(
-                        "session option {key} is unknown: use intra_op_num_threads, inter_op_num_threads, \
-                         execution_mode, graph_optimization_level, enable_mem_pattern, or a key with a dot, such as \
-                         session.disable_prepacking"
-                    )));
-                }
-            }
-        }
-        Ok(tuning)
+impl Runner for GpuRunner {
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        self.0.run(inputs, outputs).map_err(|e| explain::run_error(&e))
     }
-
-    /// Threads that run the model: as many as the CPUs feed.
-    fn runners(&self, cpus: usize) -> usize {
-        match self.intra_threads {
-            0 => 1,
-            threads => (cpus / threads).max(1),
-        }
-    }
-
-    fn builder(&self, environment: &Environment, cpus: usize) -> Result<SessionBuilder, LoadError> {
-        let failed = |e: ort::Error<SessionBuilder>| invalid(explain::clean(e.message(), ""));
-        let intra = if self.intra_threads == 0 { cpus } else { self.intra_threads };
-        let builder = Session::builder(environment).map_err(|e| invalid(explain::clean(e.message(), "")))?;
-        let builder = builder.with_log_level(LogLevel::Warning).map_err(failed)?;
-        let builder = builder.with_intra_threads(intra).map_err(failed)?;
-        // With one thread a run there is nobody to spin. Whoever asks for more wants short answers: a third longer
-        // without (`session.intra_op.allow_spinning` says otherwise).
-        let builder = builder.with_intra_op_spinning(intra > 1).map_err(failed)?;
-        let builder = builder.with_inter_op_spinning(false).map_err(failed)?;
-        let mut builder = builder.with_parallel_execution(self.parallel).map_err(failed)?;
-        if let Some(threads) = self.inter_threads {
-            builder = builder.with_inter_threads(threads).map_err(failed)?;
-        }
-        if let Some(level) = self.optimization {
-            builder = builder.with_optimization_level(level).map_err(failed)?;
-        }
-        if let Some(enable) = self.memory_pattern {
-            builder = builder.with_memory_pattern(enable).map_err(failed)?;
-        }
-        for (key, value) in &self.entries {
-            builder = builder.with_config_entry(key, value).map_err(failed)?;
-        }
-        Ok(builder)
-    }
-}
-
-/// A model's inputs and outputs, in the protocol's terms.
-struct Signature {
-    inputs: Vec<TensorSpec>,
-    outputs: Vec<TensorSpec>,
-    input_axes: Vec<TensorAxes>,
-    output_axes: Vec<TensorAxes>,
-    note: Option<String>,
-}
-
-impl Signature {
-    fn read(session: &Session) -> Result<Self, LoadError> {
-        let read = |outlet: &Outlet| -> Result<(TensorSpec, TensorAxes), String> {
-            let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-                return Err(format!("{:?} is not a tensor", outlet.name()));
-            };
-            let datatype = datatype(*ty).ok_or_else(|| {
-                format!("{:?} has element type {ty}, which the protocol lacks", outlet.name())
-            })?;
-            let dims = shape.iter().zip(dimension_symbols.iter()).map(|(length, symbol)| match length {
-                0.. => Dim::Fixed(*length),
-                _ => Dim::Dynamic(symbol.clone()),
-            });
-            let axes = TensorAxes { name: outlet.name().into(), datatype, dims: dims.collect() };
-            Ok((TensorSpec { name: outlet.name().into(), datatype, shape: shape.to_vec() }, axes))
-        };
-        let inputs = session.inputs().iter().map(read).collect::<Result<Vec<_>, _>>();
-        let inputs = inputs.map_err(|e| invalid(format!("input {e}: no request can carry it")))?;
-        let (inputs, input_axes) = inputs.into_iter().unzip();
-        let (mut outputs, mut output_axes, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
-        for outlet in session.outputs() {
-            match read(outlet) {
-                Ok((output, axes)) => {
-                    outputs.push(output);
-                    output_axes.push(axes);
-                }
-                Err(e) => left_out.push(e),
-            }
-        }
-        if outputs.is_empty() {
-            return Err(invalid(format!(
-                "no output is a tensor that the protocol can carry: {}",
-                left_out.join("; ")
-            )));
-        }
-        let note = (!left_out.is_empty()).then(|| format!("outputs left out: {}", left_out.join("; ")));
-        Ok(Self { inputs, outputs, input_axes, output_axes, note })
-    }
-}
-
-fn datatype(ty: TensorElementType) -> Option<Datatype> {
-    Some(match ty {
-        TensorElementType::Bool => Datatype::Bool,
-        TensorElementType::Uint8 => Datatype::Uint8,
-        TensorElementType::Uint16 => Datatype::Uint16,
-        TensorElementType::Uint32 => Datatype::Uint32,
-        TensorElementType::Uint64 => Datatype::Uint64,
-        TensorElementType::Int8 => Datatype::Int8,
-        TensorElementType::Int16 => Datatype::Int16,
-        TensorElementType::Int32 => Datatype::Int32,
-        TensorElementType::Int64 => Datatype::Int64,
-        TensorElementType::Float16 => Datatype::Fp16,
-        TensorElementType::Bfloat16 => Datatype::Bf16,
-        TensorElementType::Float32 => Datatype::Fp32,
-        TensorElementType::Float64 => Datatype::Fp64,
-        TensorElementType::String => Datatype::Bytes,
-        _ => return None,
-    })
 }

@@ -1,20 +1,22 @@
-//! The only unsafe code of the project: one ONNX Runtime session, run by several threads at once.
+//! The only unsafe code of the project: ONNX Runtime's calls that `ort` lacks, or has only for one thread.
 //!
 //! `ort::Session::run` takes `&mut self`. A mutex around it halves the throughput of two threads, and a session a
-//! thread costs a copy of the weights each; so this calls `OrtApi::Run` itself. Why that is sound:
+//! thread costs a copy of the weights each; so `SharedSession` calls `OrtApi::Run` itself. `BoundSession` is for GPUs:
+//! one thread's, with inputs and outputs bound. Why that is sound:
 //!
 //! 1. *Concurrency.* ONNX Runtime documents `Run` as safe to call from several threads on one session, and its CPU
 //!    provider keeps per-run state in the call's own execution frame (onnxruntime#114). That does not hold for every
-//!    provider, so `ort.rs` shares a session between threads only when it runs on the CPU alone.
+//!    provider, so `ort.rs` shares a session between threads only when it runs on the CPU alone; a `BoundSession` runs
+//!    with `&mut self`.
 //! 2. *Lifetimes.* Pointers to inputs, names and shapes are used during one call only, while `&self` and `inputs` keep
-//!    them alive. `Value` releases each `OrtValue` exactly once. An output's memory is owned by its `OrtValue`, kept in
+//!    them alive; a binding is cleared before the call ends. `Value` releases each `OrtValue` exactly once. An output's memory is owned by its `OrtValue`, kept in
 //!    `OutputBuffer` together with the session; an output that *is* an input (a graph may pass one through) points into
 //!    a request's memory, and is copied.
 //! 3. *Validity.* A `Tensor` has proven its length against its shape and type, and inputs are aligned here. Lengths of
 //!    outputs come from ONNX Runtime, and are checked again by `Tensor::new`. Inputs are only read: ONNX Runtime takes
 //!    `void*` for them, but never reuses the buffer of a graph input.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::Session;
 use ort::sys;
 
+use super::assignment::Node;
 use crate::protocol::{Datatype, Tensor, bytes_elements};
 
 /// A session whose `run` takes `&self`. More than one thread at a time: only with the CPU provider (see above).
@@ -61,16 +64,7 @@ impl SharedSession {
 
     /// `inputs`: one an input name, in order, of the model's types.
     pub fn run(self: &Arc<Self>, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, String> {
-        if inputs.len() != self.input_names.len() {
-            return Err(format!("{} inputs for {} names", inputs.len(), self.input_names.len()));
-        }
-        // `buffers` outlives `values`, which point into it.
-        let buffers: Vec<Aligned<'_>> = inputs.iter().map(Aligned::new).collect();
-        let values = inputs
-            .iter()
-            .zip(&buffers)
-            .map(|(tensor, buffer)| self.build_input(tensor, buffer.bytes()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let Feed { values, buffers } = self.feed(inputs)?;
         let value_ptrs: Vec<*const sys::OrtValue> =
             values.iter().map(|v| v.0.as_ptr().cast_const()).collect();
         let input_names: Vec<*const c_char> = self.input_names.iter().map(|n| n.as_ptr()).collect();
@@ -96,6 +90,64 @@ impl SharedSession {
         let results: Vec<Option<Value>> = results.into_iter().map(|p| NonNull::new(p).map(Value)).collect();
         check(status)?;
         outputs.iter().zip(results).map(|(index, value)| self.read_output(*index, value, &buffers)).collect()
+    }
+
+    /// The nodes of the graph, each with its provider, as ONNX Runtime assigned them after its basic optimisations. The
+    /// session was made with `session.record_ep_graph_assignment_info`.
+    pub fn nodes(&self) -> Result<Vec<Node>, String> {
+        let api = ort::api();
+        let (mut subgraphs, mut count) = (ptr::null(), 0);
+        let mut nodes = Vec::new();
+        // SAFETY: what is pointed to belongs to the session, which is alive; all of it is copied here.
+        unsafe {
+            check((api.Session_GetEpGraphAssignmentInfo)(self.session.ptr(), &mut subgraphs, &mut count))?;
+            for subgraph in slice(subgraphs, count) {
+                let (mut members, mut count) = (ptr::null(), 0);
+                let provider = string(|out| (api.EpAssignedSubgraph_GetEpName)(*subgraph, out))?;
+                check((api.EpAssignedSubgraph_GetNodes)(*subgraph, &mut members, &mut count))?;
+                for node in slice(members, count) {
+                    nodes.push(Node {
+                        provider: provider.clone(),
+                        domain: string(|out| (api.EpAssignedNode_GetDomain)(*node, out))?,
+                        operator: string(|out| (api.EpAssignedNode_GetOperatorType)(*node, out))?,
+                    });
+                }
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Ends the profile that the session was made with; its file.
+    pub fn end_profiling(&self) -> Result<String, String> {
+        let mut allocator = Allocator::default();
+        let mut name = ptr::null_mut();
+        // SAFETY: the session is alive, and locks its profiler; the name is the allocator's, copied, and freed once.
+        unsafe {
+            check((ort::api().SessionEndProfiling)(
+                self.session.ptr().cast_mut(),
+                allocator.ptr_mut(),
+                &mut name,
+            ))?;
+            if name.is_null() {
+                return Err("the profile has no name".into());
+            }
+            let text = CStr::from_ptr(name).to_string_lossy().into_owned();
+            check((ort::api().AllocatorFree)(allocator.ptr_mut(), name.cast::<c_void>()))?;
+            Ok(text)
+        }
+    }
+
+    fn feed<'a>(&self, inputs: &'a [Tensor]) -> Result<Feed<'a>, String> {
+        if inputs.len() != self.input_names.len() {
+            return Err(format!("{} inputs for {} names", inputs.len(), self.input_names.len()));
+        }
+        let buffers: Vec<Aligned<'_>> = inputs.iter().map(Aligned::new).collect();
+        let values = inputs
+            .iter()
+            .zip(&buffers)
+            .map(|(tensor, buffer)| self.build_input(tensor, buffer.bytes()))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Feed { values, buffers })
     }
 
     fn build_input(&self, tensor: &Tensor, buffer: &[u8]) -> Result<Value, String> {
@@ -182,6 +234,82 @@ impl SharedSession {
             false => Bytes::from_owner(buffer),
         })
     }
+}
+
+/// A GPU's session, one thread's. Inputs go to the device once, when they are bound, and outputs come back once.
+pub(super) struct BoundSession {
+    binding: NonNull<sys::OrtIoBinding>,
+    session: Arc<SharedSession>,
+}
+
+// SAFETY: a binding is not tied to the thread that made it, and `run` takes `&mut self`.
+unsafe impl Send for BoundSession {}
+
+impl Drop for BoundSession {
+    fn drop(&mut self) {
+        // SAFETY: made by ONNX Runtime, released once, before its session.
+        unsafe { (ort::api().ReleaseIoBinding)(self.binding.as_ptr()) }
+    }
+}
+
+impl BoundSession {
+    pub fn new(session: Arc<SharedSession>) -> Result<Self, String> {
+        let mut binding = ptr::null_mut();
+        // SAFETY: the session is alive, and stays so as long as the binding.
+        check(unsafe { (ort::api().CreateIoBinding)(session.session.ptr().cast_mut(), &mut binding) })?;
+        let binding = NonNull::new(binding).ok_or("no binding was made")?;
+        Ok(Self { binding, session })
+    }
+
+    /// As `SharedSession::run`.
+    pub fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, String> {
+        let feed = self.session.feed(inputs)?;
+        let results = self.run_bound(&feed.values, outputs);
+        // SAFETY: the binding is alive. Nothing of the request stays in it.
+        unsafe {
+            (ort::api().ClearBoundInputs)(self.binding.as_ptr());
+            (ort::api().ClearBoundOutputs)(self.binding.as_ptr());
+        }
+        let results = outputs.iter().zip(results?);
+        results.map(|(index, value)| self.session.read_output(*index, value, &feed.buffers)).collect()
+    }
+
+    fn run_bound(&mut self, values: &[Value], outputs: &[usize]) -> Result<Vec<Option<Value>>, String> {
+        let (api, binding) = (ort::api(), self.binding.as_ptr());
+        let SharedSession { session, memory, input_names, output_names, .. } = &*self.session;
+        let mut allocator = Allocator::default();
+        let (mut results, mut count) = (ptr::null_mut(), 0);
+        // SAFETY: session, binding, names and values are alive. Copies to and from the device may go on after the calls
+        // that began them: so both are waited for before memory is used. The array of results is the allocator's, and
+        // each value in it is ours.
+        unsafe {
+            for (name, value) in input_names.iter().zip(values) {
+                check((api.BindInput)(binding, name.as_ptr(), value.0.as_ptr()))?;
+            }
+            for index in outputs {
+                check((api.BindOutputToDevice)(binding, output_names[*index].as_ptr(), memory.ptr()))?;
+            }
+            check((api.SynchronizeBoundInputs)(binding))?;
+            check((api.RunWithBinding)(session.ptr().cast_mut(), ptr::null(), binding))?;
+            check((api.SynchronizeBoundOutputs)(binding))?;
+            check((api.GetBoundOutputValues)(binding, allocator.ptr_mut(), &mut results, &mut count))?;
+            let values: Vec<Option<Value>> =
+                slice(results, count).iter().map(|value| NonNull::new(*value).map(Value)).collect();
+            if !results.is_null() {
+                check((api.AllocatorFree)(allocator.ptr_mut(), results.cast::<c_void>()))?;
+            }
+            match values.len() == outputs.len() {
+                true => Ok(values),
+                false => Err(format!("{} outputs instead of {}", values.len(), outputs.len())),
+            }
+        }
+    }
+}
+
+/// A request's inputs as ONNX Runtime's values, which point into `buffers`.
+struct Feed<'a> {
+    values: Vec<Value>,
+    buffers: Vec<Aligned<'a>>,
 }
 
 /// Owns one `OrtValue`.
@@ -290,6 +418,30 @@ impl<'a> Aligned<'a> {
     }
 }
 
+/// # Safety
+/// `count` elements lie at `start`, for as long as the slice is used.
+unsafe fn slice<'a, T>(start: *const T, count: usize) -> &'a [T] {
+    if start.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(start, count) }
+}
+
+/// A copy of the string that `get` points to.
+///
+/// # Safety
+/// `get` succeeds only with null or a string that is alive.
+unsafe fn string(get: impl FnOnce(*mut *const c_char) -> sys::OrtStatusPtr) -> Result<String, String> {
+    let mut start = ptr::null();
+    check(get(&mut start))?;
+    if start.is_null() {
+        return Ok(String::new());
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { CStr::from_ptr(start) }.to_string_lossy().into_owned())
+}
+
 fn check(status: sys::OrtStatusPtr) -> Result<(), String> {
     // SAFETY: every caller passes the status of an ONNX Runtime call, once.
     unsafe { ort::Error::result_from_status(status) }.map_err(text)
@@ -318,3 +470,6 @@ fn element_type(datatype: Datatype) -> sys::ONNXTensorElementDataType {
         Datatype::Bytes => T::ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,6 +279,7 @@ impl Slot {
                 .and_then(|l| l.digest.clone())
                 .or_else(|| self.assignment.source.sha256.clone()),
             device: report.and_then(|r| r.device.clone()),
+            graph_nodes: report.map(|r| r.graph_nodes.clone()).unwrap_or_default(),
             batching: report.and_then(|r| r.batching.clone()),
             seconds,
         }
