@@ -30,7 +30,7 @@ check:
 	@echo "make check: all is well"
 
 # everything that CI checks
-test: check test-protocol test-cluster test-operator test-e2e
+test: check test-protocol fuzz test-asan test-dashboard test-cluster test-operator test-e2e
 	@echo "make test: all is well"
 
 # the server's protocol as others see it: conformance suite, Triton's clients, schemathesis; SECONDS= for the last
