@@ -175,6 +175,14 @@ const DEFAULT_PRIORITY: u8 = 5;
 
 /// The inputs in the model's order: each once, of its type and shape.
 pub fn arrange(specs: &[TensorSpec], inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+    // Most clients send them in the order that they read in the metadata.
+    if inputs.len() == specs.len() && inputs.iter().zip(specs).all(|(tensor, spec)| tensor.name == spec.name)
+    {
+        for (tensor, spec) in inputs.iter().zip(specs) {
+            fits(tensor, spec)?;
+        }
+        return Ok(inputs);
+    }
     let mut given: HashMap<String, Tensor> = HashMap::with_capacity(inputs.len());
     for tensor in inputs {
         if let Some(twice) = given.insert(tensor.name.clone(), tensor) {
@@ -187,16 +195,21 @@ pub fn arrange(specs: &[TensorSpec], inputs: Vec<Tensor>) -> Result<Vec<Tensor>,
         let Some(tensor) = given.remove(name) else {
             return Err(Error::invalid(format!("input {name:?} is missing: the model expects {spec}")));
         };
-        if tensor.datatype != spec.datatype || !spec.accepts(&tensor.shape) {
-            let got = TensorSpec { name: String::new(), datatype: tensor.datatype, shape: tensor.shape };
-            return Err(Error::invalid(format!("input {name:?} is {got}, the model expects {spec}")));
-        }
+        fits(&tensor, spec)?;
         arranged.push(tensor);
     }
     match given.into_keys().min() {
         None => Ok(arranged),
         Some(name) => Err(Error::invalid(format!("unknown input {name:?}: the model has {}", names(specs)))),
     }
+}
+
+fn fits(tensor: &Tensor, spec: &TensorSpec) -> Result<(), Error> {
+    if tensor.datatype == spec.datatype && spec.accepts(&tensor.shape) {
+        return Ok(());
+    }
+    let got = TensorSpec { name: String::new(), datatype: tensor.datatype, shape: tensor.shape.clone() };
+    Err(Error::invalid(format!("input {:?} is {got}, the model expects {spec}", spec.name)))
 }
 
 /// The indices of the outputs that the request asks for; all, when it names none.

@@ -29,8 +29,13 @@ pub fn encode(response: &InferResponse, request: &InferRequest) -> Result<Encode
         has_json_form(output.tensor)?;
     }
 
-    let raw_size: usize = outputs.iter().filter(|o| o.binary).map(|o| o.tensor.data().len()).sum();
-    let mut body = Vec::with_capacity(raw_size + 256);
+    // Text takes about three characters for each of a number's bytes; the largest answers may grow as they are written.
+    const TEXT_LIMIT: usize = 1 << 20;
+    let size = |o: &Output<'_>| {
+        let bytes = o.tensor.data().len();
+        if o.binary { bytes } else { bytes.saturating_mul(3).min(TEXT_LIMIT) }
+    };
+    let mut body = Vec::with_capacity(outputs.iter().map(size).sum::<usize>() + 256);
     let document = Document { response, outputs: &outputs };
     serde_json::to_writer(&mut body, &document).map_err(|e| {
         Error::new(crate::protocol::Kind::Internal, format!("the response can't be written: {e}"))

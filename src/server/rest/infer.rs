@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,12 +21,12 @@ use crate::server::queue::Deadline;
 pub(super) async fn infer(
     State(server): State<Arc<Server>>,
     Path(target): Path<Target>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Failure> {
     target.check(&server)?;
     let flight = server.metrics.begin(Protocol::Rest);
-    let result = answer(&server, &headers, body, flight.started).await;
+    let (head, body) = request.into_parts();
+    let result = answer(&server, &head.headers, body, flight.started).await;
     flight.end(result.as_ref().map_or_else(|e| e.kind.outcome(), |_| OK));
     result.map_err(Failure)
 }
