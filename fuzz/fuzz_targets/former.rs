@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use modelwright::server::batch::{Entry, Former, Limits, Shape, Take, Ticket};
+use modelwright::server::batch::{Entry, Former, Gather, Limits, Shape, Take, Threads, Ticket};
 
 #[derive(Arbitrary, Debug)]
 struct Story {
@@ -20,7 +20,7 @@ struct Story {
 enum Step {
     Push { shape: u8, rows: u8, is_huge: bool, bytes: u16, priority: u8, patience: u8 },
     Leave(u8),
-    Take { after: u8, runners: u8, cap: u8 },
+    Take { after: u8, threads: u8, busy_with: u16, cap: u8, gather: u8, moment: u8 },
 }
 
 #[derive(Clone, Debug)]
@@ -84,9 +84,11 @@ fuzz_target!(|story: Story| {
                 assert!(former.remove(known.ticket).is_none());
             }
             Step::Leave(_) => {}
-            Step::Take { after, runners, cap } => {
+            Step::Take { after, threads, busy_with, cap, gather, moment } => {
                 now += Duration::from_millis(after.into());
-                take(&mut former, &mut list, now, runners.into(), cap.into(), delay);
+                let threads = Threads { count: threads.into(), busy_with: busy_with.into() };
+                let gather = Gather { rows: gather.into(), until: now + Duration::from_millis(moment.into()) };
+                take(&mut former, &mut list, now, threads, cap.into(), gather, delay);
             }
         }
         assert_eq!((former.len(), former.is_empty()), (list.len(), list.is_empty()));
@@ -98,12 +100,13 @@ fn take(
     former: &mut Former<u32>,
     list: &mut Vec<Known>,
     now: Instant,
-    runners: usize,
+    threads: Threads,
     cap: usize,
+    gather: Gather,
     delay: Duration,
 ) {
     let mut expired = Vec::new();
-    let took = former.take(now, runners, |_| cap, &mut expired);
+    let took = former.take(now, threads, |_| cap, gather, &mut expired);
     for late in expired {
         let at = list.iter().position(|k| k.item == late.item).expect("it waited");
         assert!(list.remove(at).deadline <= now);
@@ -113,7 +116,8 @@ fn take(
         Take::Nothing => assert!(list.is_empty()),
         Take::Wait(until) => {
             let head = head.expect("somebody waits");
-            assert!(until > now && until <= head.queued_at + delay && until <= head.deadline);
+            let patience = gather.until.max(head.queued_at + delay);
+            assert!(until > now && until <= patience && until <= head.deadline);
             assert!(head.shape != Shape::Alone);
         }
         Take::Batch(batch) => {

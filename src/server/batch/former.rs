@@ -139,10 +139,10 @@ impl<T> Former<T> {
         Some(entry)
     }
 
-    /// The next run: the first that waits, and others of its shape behind it. It takes its share of
-    /// what waits and runs elsewhere, so that two threads work on eight requests as four and four; at most `cap` rows, unless the first
-    /// alone has more; not yet, while it is to `Gather` and fewer wait. Entries whose deadline has passed are left out,
-    /// in `expired`.
+    /// The next run: the first that waits, and others of its shape behind it. It takes its share of what waits and runs
+    /// elsewhere, so that two threads work on eight requests as four and four; at most `cap` rows, unless the first alone
+    /// has more; not yet, while it is to `gather` and fewer wait. Entries whose deadline has passed are left out, in
+    /// `expired`.
     pub fn take(
         &mut self,
         now: Instant,
