@@ -87,7 +87,8 @@ fuzz_target!(|story: Story| {
             Step::Take { after, threads, busy_with, cap, gather, moment } => {
                 now += Duration::from_millis(after.into());
                 let threads = Threads { count: threads.into(), busy_with: busy_with.into() };
-                let gather = Gather { rows: gather.into(), until: now + Duration::from_millis(moment.into()) };
+                let gather =
+                    Gather { rows: gather.into(), until: now + Duration::from_millis(moment.into()) };
                 take(&mut former, &mut list, now, threads, cap.into(), gather, delay);
             }
         }
