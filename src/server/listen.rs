@@ -1,4 +1,4 @@
-//! Sockets: REST and gRPC on one port, and the way out without losing a request.
+//! Sockets, and the way out without losing a request. HTTP/1 and HTTP/2, so REST and gRPC, share a port.
 //!
 //! ```text
 //! Serving ── SIGTERM ──> Draining ── endpoints have forgotten us ──> Closing ── last answer ──> exit
@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Request, Version, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Request, Version, header};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,11 +26,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-
-use super::model::{Identity, Server};
-use super::trail::Observer;
-use super::{grpc, refusal, rest};
-use crate::protocol::{Error, Kind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -59,79 +53,6 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
         }
         bound => bound,
-    }
-}
-
-/// The worker's application: both skins, and the headers that every answer bears.
-pub fn worker_router(
-    server: Arc<Server>,
-    phase: watch::Receiver<Phase>,
-    observer: Option<Arc<Observer>>,
-) -> Router {
-    let headers = identity_headers(&server.identity);
-    let timeout = server.request_timeout;
-    // Later than the queue's own deadline, whose answer says more.
-    let patience = timeout + Duration::from_millis(100);
-    let answering = server.clone();
-    let finish = move |mut request: axum::extract::Request, next: Next| {
-        let (headers, server) = (headers.clone(), answering.clone());
-        async move {
-            let is_grpc = grpc::is_grpc(request.headers());
-            if is_grpc {
-                grpc::compress_like_the_request(request.headers_mut());
-            }
-            let mut response = match is_grpc {
-                // REST has its deadlines inside; tonic reads the message before our code is called.
-                false => next.run(request).await,
-                true => match tokio::time::timeout(patience, call(&server, request, next)).await {
-                    Ok(response) => response,
-                    Err(_) => grpc::failure(Error::timed_out(timeout)),
-                },
-            };
-            if is_grpc {
-                grpc::rename_too_large(response.headers_mut());
-            }
-            response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
-            response
-        }
-    };
-    let router = rest::router(server.clone())
-        .merge(grpc::router(server, phase))
-        .fallback(unknown_path)
-        .layer(axum::middleware::from_fn(finish));
-    match observer {
-        None => router,
-        Some(observer) => router
-            .layer(axum::middleware::from_fn(move |request, next| observer.clone().follow(request, next))),
-    }
-}
-
-/// A gRPC request, once its message has come.
-async fn call(server: &Server, request: axum::extract::Request, next: Next) -> Response {
-    if !grpc::is_unary(request.uri().path()) {
-        return next.run(request).await;
-    }
-    let mut share = server.bodies.share();
-    match grpc::whole(request, server.max_request_bytes, &mut share).await {
-        Ok(request) => next.run(request).await,
-        Err(error) => grpc::failure(error),
-    }
-}
-
-fn identity_headers(identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
-    let header = |name, value: &Option<String>| {
-        Some((HeaderName::from_static(name), HeaderValue::from_str(value.as_deref()?).ok()?))
-    };
-    [header("modelwright-revision", &identity.revision), header("modelwright-digest", &identity.digest)]
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
-async fn unknown_path(request: Request<Body>) -> Response {
-    match grpc::is_grpc(request.headers()) {
-        true => grpc::failure(Error::new(Kind::MethodNotAllowed, "this server does not have this method")),
-        false => rest::Failure(Error::not_found(refusal::unknown_path(request.uri().path()))).into_response(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! modelwright-server --model FILE         a worker for a laptop
 //! ```
 
+mod app;
 pub mod batch;
 pub mod bodies;
 pub mod cgroup;

@@ -14,7 +14,7 @@ use super::batch::{
 };
 use super::engine::{RunError, Runner};
 use super::metrics::Metrics;
-use super::trail;
+use super::trail::{self, Run};
 use crate::protocol::{Error, Kind, Tensor};
 
 /// Until when an answer is of use.
@@ -64,17 +64,6 @@ struct Job {
 struct Answered {
     result: Result<Vec<Tensor>, RunError>,
     run: Run,
-}
-
-/// One run of the model, as each of its requests saw it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// Out of the queue.
-    pub taken: Instant,
-    /// In ONNX Runtime.
-    pub computed: Range<Instant>,
-    pub requests: usize,
-    pub rows: usize,
 }
 
 /// The sending side. Dropping it ends the threads, once the queue is empty.

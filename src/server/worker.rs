@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::app;
 use super::batch::{BatchWish, Limits};
 use super::cgroup::Cgroup;
 use super::engine::assignment::CpuFallback;
@@ -85,7 +86,7 @@ pub async fn run(
         }
     };
     let (phase, phases) = watch::channel(Phase::Serving);
-    let router = listen::worker_router(server.clone(), phases.clone(), observer);
+    let router = app::router(server.clone(), phases.clone(), observer);
     let mut serving = pin!(listen::serve(listener, router, phases));
     let mut gone = pin!(reporter.gone());
     let mut loading = {

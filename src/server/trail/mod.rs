@@ -11,6 +11,7 @@ mod access_log;
 mod body;
 mod spans;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,7 +32,6 @@ use self::spans::Tracer;
 use super::grpc::is_grpc;
 use super::metrics::Protocol;
 use super::model::Identity;
-use super::queue::Run;
 
 /// Where what became of requests is told.
 pub struct Observer {
@@ -65,6 +65,17 @@ pub fn names(request_id: &str) {
 
 pub fn queued() {
     note(|notes| notes.queued = Some(Instant::now()));
+}
+
+/// One run of the model, as each of its requests saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Out of the queue.
+    pub taken: Instant,
+    /// In ONNX Runtime.
+    pub computed: Range<Instant>,
+    pub requests: usize,
+    pub rows: usize,
 }
 
 pub fn ran(run: Run) {
