@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
 const (
@@ -140,23 +139,16 @@ func nodePodRange(i int) string { return fmt.Sprintf("10.244.%d.0/24", i) }
 // no outgoing connection sits on it.
 func (c *cluster) listenForAPI() (net.Listener, error) {
 	ports := apiPorts(c.name)
-	tries := 1
 	if c.Port != 0 {
 		ports = []int{c.Port}
-		tries = 50 // a forwarder that was killed a moment ago still has it
 	}
 	var last error
-	for try := range tries {
-		if try > 0 {
-			time.Sleep(100 * time.Millisecond)
+	for _, port := range ports {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return l, nil
 		}
-		for _, port := range ports {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err == nil {
-				return l, nil
-			}
-			last = err
-		}
+		last = err
 	}
 	return nil, fmt.Errorf("no port for the API server: %w", last)
 }

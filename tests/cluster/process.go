@@ -34,29 +34,53 @@ type identity struct {
 func (id identity) String() string { return fmt.Sprintf("%d %s", id.pid, id.start) }
 
 func lookProcess(pid int) (identity, error) {
+	id, state, err := readProcess(pid)
+	if err == nil && (state == "Z" || state == "X") {
+		return identity{}, os.ErrProcessDone
+	}
+	return id, err
+}
+
+func readProcess(pid int) (id identity, state string, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return identity{}, err
+		return identity{}, "", err
 	}
 	// The second field, the name, is in brackets and may hold anything.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if fields[0] == "Z" || fields[0] == "X" {
-		return identity{}, os.ErrProcessDone
+	return identity{pid, fields[19]}, fields[0], nil
+}
+
+// record returns what is recorded of a process, and its number.
+func (c *cluster) record(name string) (string, int) {
+	data, err := os.ReadFile(c.path("run", name))
+	if err != nil {
+		return "", 0
 	}
-	return identity{pid, fields[19]}, nil
+	pid, _ := strconv.Atoi(strings.SplitN(string(data), " ", 2)[0])
+	return string(data), pid
 }
 
 // running returns the number of the recorded process, or 0 if it is gone.
 func (c *cluster) running(name string) int {
-	data, err := os.ReadFile(c.path("run", name))
-	if err != nil {
-		return 0
-	}
-	pid, _ := strconv.Atoi(strings.SplitN(string(data), " ", 2)[0])
-	if id, err := lookProcess(pid); err != nil || id.String() != string(data) {
+	record, pid := c.record(name)
+	if id, err := lookProcess(pid); err != nil || id.String() != record {
 		return 0
 	}
 	return pid
+}
+
+// letGo waits until a process that was killed holds nothing any more: its
+// first thread is a zombie while others still have its sockets.
+func (c *cluster) letGo(name string) {
+	record, pid := c.record(name)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		id, _, err := readProcess(pid)
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil || id.String() != record || len(threads) <= 1 {
+			return
+		}
+	}
 }
 
 // start starts a process unless it runs, and says whether it did.
@@ -64,6 +88,7 @@ func (c *cluster) start(p process) (bool, error) {
 	if c.running(p.name) != 0 {
 		return false, nil
 	}
+	c.letGo(p.name)
 	os.Remove(c.path("run", p.name))
 	log, err := os.OpenFile(c.log(p.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -81,6 +81,7 @@ func (c *cluster) ensure(ctx context.Context) error {
 	}
 	var listener net.Listener
 	if c.running("forward") == 0 {
+		c.letGo("forward")
 		if listener, err = c.listenForAPI(); err != nil {
 			return err
 		}
