@@ -114,7 +114,7 @@ fn bads() -> Vec<Bad> {
         bad("batching.maxBatchSize", json!(0), "minimum", "should be greater than or equal to 1"),
         bad("batching.maxBatchSize", json!(4097), "maximum", "should be less than or equal to 4096"),
         bad("batching.maxQueueDelayMicroseconds", json!(-1), "minimum", "should be greater than or equal to 0"),
-        bad("batching.maxQueueDelayMicroseconds", json!(1_000_001), "maximum", "should be less than or equal to 1e+06"),
+        bad("batching.maxQueueDelayMicroseconds", json!(1_000_001), "maximum", "should be less than or equal to 1000000"),
         bad("batching.axes", axes(65, 0), "maxProperties", "spec.batching.axes: Too many"),
         bad("batching.axes", axes(1, -1), ".* minimum", "should be greater than or equal to 0"),
         bad("batching.axes", axes(1, 32), ".* maximum", "should be less than or equal to 31"),
