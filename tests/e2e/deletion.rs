@@ -94,7 +94,8 @@ where
         + std::fmt::Debug,
 {
     let said = format!("{} {name} exists and does not belong to this ModelDeployment", K::kind(&()));
-    space.until("model", |d| crate::support::says(d, "Ready", "False", "NameConflict", &[&said])).await;
+    // Not Ready: what waits for the last of them, the budget, serves already.
+    space.until("model", |d| crate::support::says(d, "Degraded", "True", "NameConflict", &[&said])).await;
     let api: Api<K> = space.api();
     let object = api.get(name).await.expect("it is still there");
     assert_eq!(object.meta().uid.as_deref(), Some(uid), "{name} is another");

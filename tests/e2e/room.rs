@@ -46,10 +46,10 @@ async fn who_holds_the_last_gpu_is_named() {
     .await;
 }
 
-async fn set_quota(space: &Space, pods: u32) {
+async fn set_quota(space: &Space, resource: &str, amount: &str) {
     let body = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "pods" },
-        "spec": { "hard": { "pods": pods.to_string() } },
+        "spec": { "hard": { resource: amount } },
     });
     let params = PatchParams::apply("test").force();
     let quotas = space.api::<ResourceQuota>();
@@ -57,7 +57,7 @@ async fn set_quota(space: &Space, pods: u32) {
     wait("quota in force", async || {
         let status = quotas.get("pods").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
         let hard = status.hard.unwrap_or_default();
-        hard.get("pods").is_some_and(|q| q.0 == pods.to_string()).then_some(()).ok_or(format!("{hard:?}"))
+        hard.get(resource).is_some_and(|q| q.0 == amount).then_some(()).ok_or(format!("{hard:?}"))
     })
     .await;
 }
@@ -66,13 +66,13 @@ async fn set_quota(space: &Space, pods: u32) {
 async fn a_quota_that_leaves_no_room_for_the_resolver_is_quoted() {
     in_namespace("quota-resolver", async |space| {
         let good = space.serve_first("model").await;
-        set_quota(space, 1).await;
+        set_quota(space, "pods", "1").await;
         let uri = space.file("second/model.onnx", &neg()).await;
         space.apply("model", &space.with_uri(&good, &uri)).await;
         let parts = ["exceeded quota: pods", "limited: pods=1"];
         space.until_degraded("model", "QuotaExceeded", &parts).await;
         space.serves_on("model", 1, RELU).await;
-        set_quota(space, 3).await;
+        set_quota(space, "pods", "3").await;
         space.until_ready("model").await;
         space.answers("model", 2, NEG).await;
     })
@@ -86,15 +86,16 @@ async fn a_quota_that_leaves_no_room_for_a_replica_is_quoted() {
         good["replicas"] = json!(2);
         space.apply("model", &good).await;
         space.until_ready("model").await;
-        // Two serve, one resolves; two more do not fit.
-        set_quota(space, 3).await;
+        // Two serve with 128Mi each, one resolves with 64Mi; no third fits. Not a quota of pods, where the resolver's
+        // place would be free for one: the quota's controller counts late what goes, and would let two in.
+        set_quota(space, "requests.memory", "330Mi").await;
         let uri = space.file("second/model.onnx", &neg()).await;
         space.apply("model", &space.with_uri(&good, &uri)).await;
-        let parts = ["exceeded quota: pods", "limited: pods=3"];
+        let parts = ["exceeded quota: pods", "limited: requests.memory=330Mi"];
         let degraded = space.until_degraded("model", "QuotaExceeded", &parts).await;
         assert_eq!(degraded.status.unwrap().available_replicas, 2);
         space.serves_on("model", 1, RELU).await;
-        set_quota(space, 6).await;
+        set_quota(space, "requests.memory", "1Gi").await;
         space.until_ready("model").await;
         space.answers("model", 2, NEG).await;
     })
