@@ -19,6 +19,7 @@ pub enum WarmUp {
     Refused(String),
 }
 
+/// Runs the model on zeros, with longer axes until it answers.
 ///
 /// # Errors
 /// The session is beyond use, or not even the smallest request fits into memory.
