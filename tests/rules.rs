@@ -56,6 +56,9 @@ fn cuda() -> Value {
 
 const URI: &str = "model.uri must be s3://, https://, http://, pvc:// or hf://, without user information, query or fragment";
 const GPU: &str = "a GPU execution provider needs a GPU in resources.limits";
+const FALLBACK: &str = "runtime.cpuFallback says what a GPU's model may leave to the CPU: it needs CUDA or TensorRT in runtime.executionProviders";
+const GPU_MEMORY: &str =
+    "runtime.gpuMemoryLimit bounds CUDA's memory: it needs CUDA in runtime.executionProviders";
 const PREFIX: &str = "pod.labels and pod.annotations must not use the prefix modelwright.dev/";
 const ENDPOINT: &str = "should match '^https?://";
 
@@ -109,6 +112,15 @@ fn bads() -> Vec<Bad> {
         bad("runtime.executionProviders", json!([{ "name": "CPU", "options": map(1, &"a".repeat(257)) }]), "[].options.* maxLength", "spec.runtime.executionProviders[0].options.key-0: Too long"),
         bad("runtime.sessionOptions", map(33, "1"), "maxProperties", "spec.runtime.sessionOptions: Too many"),
         bad("runtime.sessionOptions", map(1, &"a".repeat(257)), ".* maxLength", "spec.runtime.sessionOptions.key-0: Too long"),
+        bad("runtime.cpuFallback", json!("Sometimes"), "enum", "supported values: \"Forbid\", \"ShapeOpsOnly\", \"Allow\""),
+        bad("runtime.cpuFallback", json!("Allow"), "^ rule", FALLBACK),
+        bad("runtime", json!({ "executionProviders": [{ "name": "CPU" }], "cpuFallback": "Forbid" }), "rule", FALLBACK),
+        bad("runtime.gpuMemoryLimit", json!("8Gi"), "^ rule", GPU_MEMORY),
+        bad("runtime", json!({ "executionProviders": [{ "name": "TensorRT" }], "gpuMemoryLimit": "8Gi" }), "rule", GPU_MEMORY),
+        bad("runtime.gpuMemoryLimit", json!("most"), "pattern", "spec.runtime.gpuMemoryLimit in body should match"),
+        bad("runtime.gpuMemoryLimit", json!("0Gi"), "pattern", "spec.runtime.gpuMemoryLimit in body should match"),
+        bad("runtime.gpuMemoryLimit", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("runtime.gpuMemoryLimit", json!("1".repeat(33)), "maxLength", "spec.runtime.gpuMemoryLimit: Too long"),
         bad("runtime.startupTimeoutSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
         bad("runtime.startupTimeoutSeconds", json!(86401), "maximum", "should be less than or equal to 86400"),
         bad("batching.maxBatchSize", json!(0), "minimum", "should be greater than or equal to 1"),
@@ -276,8 +288,14 @@ async fn good_objects_are_accepted_as_they_are() {
         serde_json::from_value::<ModelDeployment>(json!(answer))
             .expect("the operator reads what the schema accepts");
     }
-    let gpu = json!({ "model": { "uri": "s3://b/m" }, "runtime": cuda(), "resources": { "limits": { "nvidia.com/gpu": "1" } } });
-    send(&api, &object("model", gpu)).await.expect("a GPU with its provider");
+    let mut gpu = json!({ "model": { "uri": "s3://b/m" }, "runtime": cuda(), "resources": { "limits": { "nvidia.com/gpu": "1" } } });
+    send(&api, &object("model", gpu.clone())).await.expect("a GPU with its provider");
+    gpu["runtime"]["cpuFallback"] = json!("Forbid");
+    for limit in [json!("1.5Gi"), json!("8G"), json!(1 << 30)] {
+        gpu["runtime"]["gpuMemoryLimit"] = limit;
+        let answer = send(&api, &object("model", gpu.clone())).await.expect("what a GPU's model may take");
+        assert_eq!(answer.data["spec"], gpu);
+    }
 }
 
 #[tokio::test]

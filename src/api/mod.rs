@@ -32,7 +32,7 @@ pub mod annotations {
 }
 
 /// Raised by one with each change of the schema.
-pub const SCHEMA_REVISION: u32 = 2;
+pub const SCHEMA_REVISION: u32 = 3;
 
 #[cfg(test)]
 mod tests;

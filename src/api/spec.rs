@@ -152,8 +152,14 @@ pub struct HubOptions {
     pub endpoint: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.cpuFallback) || (has(self.executionProviders) && self.executionProviders.exists(p, p.name in ['CUDA','TensorRT']))",
+        "runtime.cpuFallback says what a GPU's model may leave to the CPU: it needs CUDA or TensorRT in runtime.executionProviders"),
+    validation = ("!has(self.gpuMemoryLimit) || (has(self.executionProviders) && self.executionProviders.exists(p, p.name == 'CUDA'))",
+        "runtime.gpuMemoryLimit bounds CUDA's memory: it needs CUDA in runtime.executionProviders")
+)]
 pub struct RuntimeSpec {
     /// The server image's version. Absent: the operator's, frozen in the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +173,15 @@ pub struct RuntimeSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = { "type": "string", "maxLength": 256 }))]
     pub session_options: BTreeMap<String, String>,
+    /// What a model that was to run on a GPU may leave to the CPU: nothing, what computes shapes, anything. One that
+    /// leaves more is not Ready. Absent: `ShapeOpsOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_fallback: Option<CpuFallback>,
+    /// Most of the GPU's memory that CUDA may allocate for the model, which then runs on one thread. Absent: what it
+    /// needs, twice, since two threads have a copy each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "gpu_memory")]
+    pub gpu_memory_limit: Option<Quantity>,
     /// A model that takes longer to load and warm up has failed. Absent: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
@@ -198,6 +213,33 @@ impl ProviderName {
             ProviderName::TensorRT => "TensorRT",
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CpuFallback {
+    Forbid,
+    ShapeOpsOnly,
+    Allow,
+}
+
+impl CpuFallback {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CpuFallback::Forbid => "Forbid",
+            CpuFallback::ShapeOpsOnly => "ShapeOpsOnly",
+            CpuFallback::Allow => "Allow",
+        }
+    }
+}
+
+/// Bytes, and some: a limit of nothing fits no model.
+fn gpu_memory(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "minimum": 1,
+        "maxLength": 32,
+        "pattern": r"^[1-9][0-9]*(\.[0-9]+)?([KMGT]i|[kMGT])?$",
+    })
 }
 
 /// With Triton's names.

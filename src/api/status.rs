@@ -56,6 +56,9 @@ pub struct RevisionStatus {
     pub image: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Nodes of the graph by execution provider, counted before ONNX Runtime's late fusions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub graph_nodes: BTreeMap<String, i64>,
     /// The slowest live pod's seconds by phase: `schedule`, `pull`, `fetch`, `load`, `warmup`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cold_start_seconds: BTreeMap<String, f64>,

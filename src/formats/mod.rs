@@ -38,6 +38,8 @@ pub mod paths {
     pub const CLAIM: &str = "/mnt/source";
     /// The server's writable scratch space.
     pub const SCRATCH: &str = "/tmp";
+    /// What TensorRT compiles; kept while the pod lives.
+    pub const CACHE: &str = "/var/cache/modelwright";
 }
 
 /// Ports of a serving pod.

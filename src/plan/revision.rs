@@ -173,6 +173,9 @@ impl RevisionSpec {
             batching.max_queue_delay_microseconds =
                 batching.max_queue_delay_microseconds.filter(|delay| *delay > 0);
         }
+        if let Some(limit) = spec.runtime.as_mut().and_then(|r| r.gpu_memory_limit.as_mut()) {
+            *limit = normal_quantity(limit);
+        }
         if let Some(resources) = &mut spec.resources {
             for quantity in resources.requests.values_mut().chain(resources.limits.values_mut()) {
                 *quantity = normal_quantity(quantity);

@@ -114,7 +114,56 @@ fn what_means_the_same_is_no_new_revision() {
     assert!(cpu(json!("1")).same(&cpu(json!("1000m"))));
     assert!(cpu(json!(1)).same(&cpu(json!("1"))));
     assert!(!cpu(json!("1")).same(&cpu(json!("1001m"))));
+    let runtime = |runtime: serde_json::Value| spec(json!({ "model": model, "runtime": runtime }));
+    let gib = runtime(json!({ "gpuMemoryLimit": "1Gi" }));
+    assert!(gib.same(&runtime(json!({ "gpuMemoryLimit": "1024Mi" }))));
+    assert!(!gib.same(&runtime(json!({ "gpuMemoryLimit": "2Gi" }))));
+    assert!(!plain.same(&runtime(json!({ "cpuFallback": "Allow" }))));
     assert!(!plain.same(&spec(json!({ "model": { "uri": "s3://models/fraud/9/model.onnx" } }))));
+}
+
+/// The server's arguments and the pod's volumes, of the full spec with another `runtime`.
+fn rendered(runtime: serde_json::Value) -> (Vec<String>, serde_json::Value) {
+    let mut spec = full_spec();
+    spec["runtime"] = runtime;
+    let snapshot = mk_snapshot(spec);
+    let template = children::revision_data(&snapshot, 8, mk_resolved(&snapshot)).template.to_value();
+    let arguments = serde_json::from_value(template["spec"]["containers"][1]["args"].clone()).unwrap();
+    (arguments, template["spec"].clone())
+}
+
+#[test]
+fn what_a_gpus_model_may_take_reaches_the_server() {
+    let cuda = json!([{ "name": "CUDA" }]);
+    for (limit, bytes) in [
+        (json!("8Gi"), 8u64 << 30),
+        (json!("1.5Gi"), 3 << 29),
+        (json!("2G"), 2_000_000_000),
+        (json!(1 << 20), 1 << 20),
+    ] {
+        let (arguments, _) = rendered(json!({ "executionProviders": cuda, "gpuMemoryLimit": limit }));
+        assert_eq!(arguments.last(), Some(&format!("--gpu-memory-limit={bytes}")), "{limit}");
+    }
+    for policy in ["Forbid", "ShapeOpsOnly", "Allow"] {
+        let (arguments, _) = rendered(json!({ "executionProviders": cuda, "cpuFallback": policy }));
+        assert_eq!(arguments.last(), Some(&format!("--cpu-fallback={policy}")));
+    }
+    let (arguments, _) = rendered(json!({ "executionProviders": cuda }));
+    assert_eq!(arguments.last().map(String::as_str), Some("--execution-provider=CUDA"), "nothing unasked");
+}
+
+#[test]
+fn only_tensorrt_gets_room_for_its_engines() {
+    let volume = |pod: &serde_json::Value| {
+        pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "cache").cloned()
+    };
+    let (arguments, pod) = rendered(json!({ "executionProviders": [{ "name": "TensorRT" }] }));
+    assert_eq!(arguments.last().map(String::as_str), Some("--cache-dir=/var/cache/modelwright"));
+    assert_eq!(volume(&pod).unwrap()["emptyDir"]["sizeLimit"], "4896Mi", "4 GiB and the model twice");
+    let mounts = pod["containers"][1]["volumeMounts"].as_array().unwrap();
+    assert_eq!(mounts.last(), Some(&json!({ "name": "cache", "mountPath": "/var/cache/modelwright" })));
+    let (arguments, pod) = rendered(json!({ "executionProviders": [{ "name": "CUDA" }] }));
+    assert!(volume(&pod).is_none() && !arguments.iter().any(|a| a.contains("cache")), "{arguments:?}");
 }
 
 #[test]

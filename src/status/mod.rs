@@ -106,6 +106,7 @@ fn revision(
         source: SourceStatus { uri: String::new(), version: None, immutable: false },
         image: String::new(),
         device: None,
+        graph_nodes: BTreeMap::new(),
         cold_start_seconds: BTreeMap::new(),
     };
     if let Some(data) = &revision.data {
@@ -123,6 +124,11 @@ fn revision(
         let Some(state) = snapshot.revision_state(pod, &revision.meta.name) else { continue };
         status.digest = status.digest.or_else(|| state.digest.clone());
         status.device = status.device.or_else(|| state.device.clone());
+        if status.graph_nodes.is_empty() {
+            let nodes = state.graph_nodes.iter();
+            status.graph_nodes =
+                nodes.map(|(k, n)| (k.clone(), i64::try_from(*n).unwrap_or(i64::MAX))).collect();
+        }
         let phases = started(pod).into_iter().chain(state.seconds.iter().map(|(k, v)| (k.clone(), *v)));
         for (phase, seconds) in phases {
             let slowest = status.cold_start_seconds.entry(phase).or_insert(0.0);

@@ -8,7 +8,8 @@ use super::events::condition;
 use super::*;
 use crate::api::{ConditionType, Reason};
 use crate::apply::WriteError;
-use crate::observe::{Family, Meta, ReplicaSetView, ServiceView, Settings};
+use crate::formats::{GraphSummary, PodState};
+use crate::observe::{Family, Meta, PodPhase, ReplicaSetView, ServiceView, Settings};
 use crate::plan::Report;
 
 fn now() -> Timestamp {
@@ -143,6 +144,45 @@ fn a_refused_resolve_pod_is_a_fault_of_the_source() {
     assert_eq!(fails(ConditionType::ModelResolved), quota("False", ""));
     assert_eq!(fails(ConditionType::Progressing).2, message);
     assert_eq!(status.last_failure.unwrap().message, message);
+}
+
+#[test]
+fn a_revision_says_what_its_ready_pods_run_on() {
+    let mut snapshot = mk_snapshot(1, 1);
+    let data = serde_json::from_value(json!({
+        "formatVersion": 1, "spec": { "model": { "uri": "s3://a/b" } }, "image": "server:1", "runtimeVersion": "1",
+        "resolved": { "source": { "uri": "s3://a/b", "files": [], "immutable": true },
+            "graph": GraphSummary::default() },
+        "template": {},
+    }))
+    .unwrap();
+    let revision = RevisionView { meta: mk_meta("fraud-r1"), number: 1, data: Some(data), resolve_at: None };
+    snapshot.family.revisions = vec![Arc::new(revision)];
+    let pod = PodView {
+        meta: mk_meta("fraud-r1-x7k2p"),
+        number: Some(1),
+        ends_by: None,
+        phase: PodPhase::Running,
+        failure: None,
+        unschedulable: None,
+        scheduled_at: None,
+        ready: true,
+        ip: None,
+        containers: vec![],
+        devices: BTreeMap::new(),
+    };
+    snapshot.family.pods = vec![Arc::new(pod)];
+    let state: PodState = serde_json::from_value(json!({
+        "formatVersion": 1, "ready": true, "revisions": [{
+            "deployment": "fraud", "revision": "fraud-r1", "phase": "Proven",
+            "device": "CUDA", "graphNodes": { "CUDA": 120, "CPU": 3 },
+        }],
+    }))
+    .unwrap();
+    snapshot.pod_states = HashMap::from([("fraud-r1-x7k2p".to_string(), Arc::new(state))]);
+    let status = derive(&snapshot, &mk_plan(1, true, None), &Applied::default(), now());
+    assert_eq!(status.device.as_deref(), Some("CUDA"));
+    assert_eq!(status.revisions[0].graph_nodes, BTreeMap::from([("CPU".into(), 3), ("CUDA".into(), 120)]));
 }
 
 #[test]

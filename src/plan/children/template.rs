@@ -1,5 +1,7 @@
 //! The pod template of a revision. Rendered once, stored in the ControllerRevision, never rendered again.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube_quantity::ParsedQuantity;
 use serde_json::{Value, json};
 
 use super::super::revision::RevisionSpec;
@@ -21,10 +23,9 @@ const DEFAULT_STARTUP_SECONDS: i32 = 600;
 pub fn image_for(settings: &Settings, spec: &RevisionSpec) -> (String, String) {
     let runtime = spec.runtime.clone().unwrap_or_default();
     let version = runtime.version.unwrap_or_else(|| settings.runtime_version.clone());
-    let asked = |name| runtime.execution_providers.iter().any(|p| p.name == name);
-    let (flavour, suffix) = if asked(ProviderName::TensorRT) {
+    let (flavour, suffix) = if asked(spec, ProviderName::TensorRT) {
         ("tensorrt", "-tensorrt")
-    } else if asked(ProviderName::CUDA) {
+    } else if asked(spec, ProviderName::CUDA) {
         ("cuda", "-cuda")
     } else {
         ("cpu", "")
@@ -36,6 +37,10 @@ pub fn image_for(settings: &Settings, spec: &RevisionSpec) -> (String, String) {
         None => format!("{repository}:{version}{suffix}"),
     };
     (image, version)
+}
+
+fn asked(spec: &RevisionSpec, name: ProviderName) -> bool {
+    spec.runtime.iter().flat_map(|runtime| &runtime.execution_providers).any(|provider| provider.name == name)
 }
 
 pub(super) fn pod_template(
@@ -82,6 +87,17 @@ pub(super) fn pod_template(
     ]);
     let assignment = json!({ "name": "assignment", "mountPath": "/etc/modelwright/pod", "readOnly": true });
     mounts.extend([json!({ "name": "models", "mountPath": paths::MODELS }), assignment.clone()]);
+    let mut server_mounts = vec![
+        json!({ "name": "models", "mountPath": paths::MODELS, "readOnly": true }),
+        assignment,
+        json!({ "name": "scratch", "mountPath": paths::SCRATCH }),
+    ];
+    if asked(spec, ProviderName::TensorRT) {
+        // Engines are about as large as their model; an emptyDir that outgrows its limit is the end of its pod.
+        let size = 2 * resolved.source.size() / (1 << 20) + 4096;
+        volumes.push(json!({ "name": "cache", "emptyDir": { "sizeLimit": format!("{size}Mi") } }));
+        server_mounts.push(json!({ "name": "cache", "mountPath": paths::CACHE }));
+    }
 
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     let mut pod = json!({
@@ -124,11 +140,7 @@ pub(super) fn pod_template(
                 "terminationMessagePolicy": LAST_WORDS,
                 "resources": server_resources(spec),
                 "securityContext": container_security(),
-                "volumeMounts": [
-                    { "name": "models", "mountPath": paths::MODELS, "readOnly": true },
-                    assignment,
-                    { "name": "scratch", "mountPath": paths::SCRATCH },
-                ],
+                "volumeMounts": server_mounts,
             },
         ],
         "volumes": volumes,
@@ -159,12 +171,23 @@ fn server_arguments(spec: &RevisionSpec, grace: i64) -> Vec<String> {
     for (key, value) in &runtime.session_options {
         arguments.push(format!("--session-option={key}={value}"));
     }
+    arguments.extend(runtime.cpu_fallback.map(|policy| format!("--cpu-fallback={}", policy.as_str())));
+    let limit = runtime.gpu_memory_limit.as_ref().and_then(bytes);
+    arguments.extend(limit.map(|bytes| format!("--gpu-memory-limit={bytes}")));
+    if asked(spec, ProviderName::TensorRT) {
+        arguments.push(format!("--cache-dir={}", paths::CACHE));
+    }
     let batching = spec.batching.clone().unwrap_or_default();
     arguments.extend(batching.max_batch_size.map(|rows| format!("--max-batch-size={rows}")));
     let delay = batching.max_queue_delay_microseconds;
     arguments.extend(delay.map(|delay| format!("--max-queue-delay-microseconds={delay}")));
     arguments.extend(batching.axes.iter().map(|(tensor, axis)| format!("--batch-axis={tensor}={axis}")));
     arguments
+}
+
+/// None: not an amount, which the schema refuses.
+fn bytes(quantity: &Quantity) -> Option<u64> {
+    ParsedQuantity::try_from(quantity).ok()?.to_bytes_f64().map(|bytes| bytes as u64)
 }
 
 /// The pod's own names first, so that what the administrator sets can use them: `k8s.pod.name=$(POD_NAME)`.
