@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::batch::{
     BatchAxes, Curve, Entry, Former, Gather, Limits, MAX_ROWS, Shape, Take, Threads, Ticket, join, split,
 };
-use super::engine::{RunError, Runner};
+use super::engine::{Brake, RunError, Runner};
 use super::metrics::Metrics;
 use super::trail::{self, Run};
 use crate::protocol::{Error, Kind, Tensor};
@@ -74,7 +74,8 @@ pub struct Queue {
 struct Shared {
     state: Mutex<State>,
     batching: Option<Batching>,
-    runners: usize,
+    /// One a thread.
+    brakes: Vec<Option<Arc<dyn Brake>>>,
     metrics: Metrics,
 }
 
@@ -84,12 +85,20 @@ struct State {
     curves: HashMap<Shape, Curve>,
     /// Rows that threads work on.
     running: usize,
+    /// By thread: the run that it is at.
+    runs: Vec<Option<Current>>,
     /// Threads that sleep. The last is woken first: its core's caches still hold the weights, and two threads that take
     /// turns at one client's requests took a fifth longer.
     idle: Vec<Thread>,
     closed: bool,
     /// An output did not follow its inputs: no run is shared any more.
     unbatched: bool,
+}
+
+struct Current {
+    /// The latest deadline of its requests.
+    until: Instant,
+    ended: bool,
 }
 
 /// Shapes whose curves are kept; a client that sends another each time must not fill the memory.
@@ -111,20 +120,24 @@ impl Queue {
             former: Former::new(limits, delay),
             curves: HashMap::new(),
             running: 0,
+            runs: runners.iter().map(|_| None).collect(),
             idle: Vec::new(),
             closed: false,
             unbatched: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), batching, runners: runners.len(), metrics });
+        let brakes = runners.iter().map(|runner| runner.brake()).collect();
+        let shared = Arc::new(Shared { state: Mutex::new(state), batching, brakes, metrics });
         let queue = Self { shared };
         for (index, runner) in runners.into_iter().enumerate() {
             let shared = queue.shared.clone();
-            thread::Builder::new().name(format!("onnxruntime-{index}")).spawn(move || shared.work(runner))?;
+            thread::Builder::new()
+                .name(format!("onnxruntime-{index}"))
+                .spawn(move || shared.work(index, runner))?;
         }
         Ok(queue)
     }
 
-    /// Runs the model. Dropping the future takes the request out of the queue; a run that has begun is finished.
+    /// Runs the model. Dropping the future takes the request out of the queue; a run that has begun goes on: see `end_overlong`.
     ///
     /// # Errors
     /// `Ok(Err(_))`: the model's answer. `Err`: the queue is full, or the deadline has passed or can't be met.
@@ -142,6 +155,23 @@ impl Queue {
             true => Err(Error::timed_out(deadline.allowed)),
             // The thread dropped the reply: it has ended.
             false => Err(Error::new(Kind::Internal, "the model did not answer")),
+        }
+    }
+
+    /// Ends runs that nobody waits for any more: all of their requests have passed their deadlines. Asked now and then,
+    /// so that a model that loops for ever has its thread for a while, and not for good.
+    pub fn end_overlong(&self) {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        for (run, brake) in state.runs.iter_mut().zip(&self.shared.brakes) {
+            if let Some((run, brake)) = run.as_mut().zip(brake.as_ref())
+                && run.until < now
+                && !run.ended
+            {
+                run.ended = true;
+                // Under the lock, so that it is this run that ends, and not the next.
+                brake.put_on();
+            }
         }
     }
 
@@ -268,29 +298,42 @@ impl Shared {
         let per_row = curve.seconds(MAX_ROWS)? / MAX_ROWS as f64;
         // Those of lower priority wait behind it.
         let before = state.former.rows_before(entry.priority);
-        let seconds = before as f64 * per_row / self.runners as f64 + own;
+        let seconds = before as f64 * per_row / self.brakes.len() as f64 + own;
         Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// One thread's life.
-    fn work(&self, mut runner: Box<dyn Runner>) {
+    fn work(&self, index: usize, mut runner: Box<dyn Runner>) {
         let mut expired = Vec::new();
         let mut gather = Gather { rows: 0, until: Instant::now() };
         loop {
-            let Some(batch) = self.take(gather, &mut expired) else { return };
+            let Some(batch) = self.take(index, gather, &mut expired) else { return };
             expired.clear(); // dropping the reply tells whoever waits
             let begin = Instant::now();
             let rows: usize = batch.iter().map(|entry| entry.rows).sum();
             let alone = batch.len() == 1;
             self.run(runner.as_mut(), batch);
-            self.lock().running -= rows;
+            self.finish(index, rows);
             let end = Instant::now();
             gather = Gather { rows: if alone { 0 } else { rows }, until: end + (end - begin) / MOMENT };
         }
     }
 
+    fn finish(&self, index: usize, rows: usize) {
+        let mut state = self.lock();
+        state.running -= rows;
+        let run = state.runs.get_mut(index).and_then(Option::take);
+        drop(state);
+        if run.is_some_and(|run| run.ended) {
+            tracing::warn!("a run was ended: the deadlines of all its requests had passed");
+            if let Some(Some(brake)) = self.brakes.get(index) {
+                brake.release();
+            }
+        }
+    }
+
     /// Waits for the next batch. None: the end.
-    fn take(&self, gather: Gather, expired: &mut Vec<Entry<Job>>) -> Option<Vec<Entry<Job>>> {
+    fn take(&self, index: usize, gather: Gather, expired: &mut Vec<Entry<Job>>) -> Option<Vec<Entry<Job>>> {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -303,10 +346,14 @@ impl Shared {
                     limit.unwrap_or_else(learnt)
                 }
             };
-            let threads = Threads { count: self.runners, busy_with: *running };
+            let threads = Threads { count: self.brakes.len(), busy_with: *running };
             let taken = former.take(now, threads, cap, gather, expired);
             let until = match taken {
                 Take::Batch(batch) => {
+                    let until = batch.iter().map(|entry| entry.deadline).max();
+                    if let Some(run) = state.runs.get_mut(index) {
+                        *run = until.map(|until| Current { until, ended: false });
+                    }
                     state.running += batch.iter().map(|entry| entry.rows).sum::<usize>();
                     self.count(&state);
                     return Some(batch);

@@ -120,6 +120,7 @@ pub async fn run(
             _ = tick.tick() => {
                 reporter.stir();
                 if let (Some(report), Ok(model)) = (&mut proven, server.model()) {
+                    model.queue.end_overlong();
                     tell_batching(report, model.queue.row_limit(), &reporter, &metrics);
                 }
             }

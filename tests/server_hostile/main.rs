@@ -4,6 +4,7 @@
 mod support;
 
 mod compressed;
+mod endless;
 mod grpc;
 mod http;
 mod http2;

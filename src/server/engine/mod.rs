@@ -12,6 +12,7 @@ mod signature;
 mod tuning;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::batch::TensorAxes;
 use crate::protocol::{Tensor, TensorSpec};
@@ -21,6 +22,17 @@ pub trait Runner: Send {
     /// `inputs`: all of the model's, in its order, already checked against its signature. `outputs`: indices into the
     /// model's outputs.
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+
+    /// Ends its runs, from another thread. None: nothing does.
+    fn brake(&self) -> Option<Arc<dyn Brake>> {
+        None
+    }
+}
+
+/// Put on, it ends the run at the next operator, and each further one at once.
+pub trait Brake: Send + Sync {
+    fn put_on(&self);
+    fn release(&self);
 }
 
 /// Makes a runner with a session of its own.

@@ -6,15 +6,15 @@ use std::sync::{Arc, OnceLock};
 use ort::environment::Environment;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
-use ort::session::Session;
 use ort::session::builder::SessionBuilder;
+use ort::session::{RunOptions, Session};
 
 use super::assignment::{self, CpuFallback, Node};
 use super::cache::{self, CachePlace};
 use super::raw::{BoundSession, SharedSession};
 use super::signature::Signature;
 use super::tuning::Tuning;
-use super::{Another, LoadError, Loaded, Reason, RunError, Runner, explain, invalid};
+use super::{Another, Brake, LoadError, Loaded, Reason, RunError, Runner, explain, invalid};
 use crate::protocol::Tensor;
 
 /// How a model is to be loaded.
@@ -160,7 +160,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, LoadError> {
         }
     } else {
         // Only the CPU provider's sessions may be run by several threads at once: see `raw`.
-        runners.extend((0..count).map(|_| Box::new(OrtRunner(first.clone())) as Box<dyn Runner>));
+        for _ in 0..count {
+            runners.push(Box::new(OrtRunner { session: first.clone(), options: run_options()? }));
+        }
     }
     Ok(Loaded {
         input_axes: signature.input_axes,
@@ -252,7 +254,11 @@ fn read_profile(session: &SharedSession) -> Result<String, String> {
 }
 
 fn bound(session: Arc<SharedSession>) -> Result<Box<dyn Runner>, LoadError> {
-    Ok(Box::new(GpuRunner(BoundSession::new(session).map_err(invalid)?)))
+    Ok(Box::new(GpuRunner { session: BoundSession::new(session).map_err(invalid)?, options: run_options()? }))
+}
+
+fn run_options() -> Result<Arc<RunOptions>, LoadError> {
+    RunOptions::new().map(Arc::new).map_err(|e| invalid(explain::clean(e.message(), "")))
 }
 
 /// A provider with what the server adds to its options; the user's own go first.
@@ -313,18 +319,47 @@ fn register(provider: &Provider, builder: &mut SessionBuilder) -> Result<(), Loa
     })
 }
 
-struct OrtRunner(Arc<SharedSession>);
+/// `options` are one thread's, used for each of its runs: what they terminate is no other thread's.
+struct OrtRunner {
+    session: Arc<SharedSession>,
+    options: Arc<RunOptions>,
+}
 
 impl Runner for OrtRunner {
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        self.0.run(inputs, outputs).map_err(|e| explain::run_error(&e))
+        self.session.run(inputs, outputs, &self.options).map_err(|e| explain::run_error(&e))
+    }
+
+    fn brake(&self) -> Option<Arc<dyn Brake>> {
+        Some(self.options.clone())
     }
 }
 
-struct GpuRunner(BoundSession);
+struct GpuRunner {
+    session: BoundSession,
+    options: Arc<RunOptions>,
+}
 
 impl Runner for GpuRunner {
     fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        self.0.run(inputs, outputs).map_err(|e| explain::run_error(&e))
+        self.session.run(inputs, outputs, &self.options).map_err(|e| explain::run_error(&e))
+    }
+
+    fn brake(&self) -> Option<Arc<dyn Brake>> {
+        Some(self.options.clone())
+    }
+}
+
+impl Brake for RunOptions {
+    fn put_on(&self) {
+        if let Err(error) = self.terminate() {
+            tracing::warn!(%error, "a run can't be ended");
+        }
+    }
+
+    fn release(&self) {
+        if let Err(error) = self.unterminate() {
+            tracing::error!(%error, "runs can't be begun again");
+        }
     }
 }

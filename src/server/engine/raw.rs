@@ -8,6 +8,8 @@
 //!    provider keeps per-run state in the call's own execution frame (onnxruntime#114). That does not hold for every
 //!    provider, so `ort.rs` shares a session between threads only when it runs on the CPU alone; a `BoundSession` runs
 //!    with `&mut self`.
+//!    `RunOptions` are one thread's as well; another thread sets no more than their flag to terminate, which is what
+//!    ONNX Runtime has it for, and which its executors read before each operator.
 //! 2. *Lifetimes.* Pointers to inputs, names and shapes are used during one call only, while `&self` and `inputs` keep
 //!    them alive; a binding is cleared before the call ends. `Value` releases each `OrtValue` exactly once. An output's memory is owned by its `OrtValue`, kept in
 //!    `OutputBuffer` together with the session; an output that *is* an input (a graph may pass one through) points into
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ort::AsPointer;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::Session;
+use ort::session::{RunOptions, Session};
 use ort::sys;
 
 use super::assignment::Node;
@@ -63,7 +65,12 @@ impl SharedSession {
     }
 
     /// `inputs`: one an input name, in order, of the model's types.
-    pub fn run(self: &Arc<Self>, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, String> {
+    pub fn run(
+        self: &Arc<Self>,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        options: &RunOptions,
+    ) -> Result<Vec<Tensor>, String> {
         let Feed { values, buffers } = self.feed(inputs)?;
         let value_ptrs: Vec<*const sys::OrtValue> =
             values.iter().map(|v| v.0.as_ptr().cast_const()).collect();
@@ -72,12 +79,12 @@ impl SharedSession {
             outputs.iter().map(|i| self.output_names[*i].as_ptr()).collect();
         let mut results: Vec<*mut sys::OrtValue> = vec![ptr::null_mut(); outputs.len()];
 
-        // SAFETY: the session is alive (`self`); names and values are as many as said, and alive; `results` has room
+        // SAFETY: session and options are alive; names and values are as many as said, and alive; `results` has room
         // for every output; concurrent calls: argument 1 of the module.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
-                ptr::null(),
+                options.ptr(),
                 input_names.as_ptr(),
                 value_ptrs.as_ptr(),
                 value_ptrs.len(),
@@ -262,9 +269,14 @@ impl BoundSession {
     }
 
     /// As `SharedSession::run`.
-    pub fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, String> {
+    pub fn run(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        options: &RunOptions,
+    ) -> Result<Vec<Tensor>, String> {
         let feed = self.session.feed(inputs)?;
-        let results = self.run_bound(&feed.values, outputs);
+        let results = self.run_bound(&feed.values, outputs, options);
         // SAFETY: the binding is alive. Nothing of the request stays in it.
         unsafe {
             (ort::api().ClearBoundInputs)(self.binding.as_ptr());
@@ -274,12 +286,17 @@ impl BoundSession {
         results.map(|(index, value)| self.session.read_output(*index, value, &feed.buffers)).collect()
     }
 
-    fn run_bound(&mut self, values: &[Value], outputs: &[usize]) -> Result<Vec<Option<Value>>, String> {
+    fn run_bound(
+        &mut self,
+        values: &[Value],
+        outputs: &[usize],
+        options: &RunOptions,
+    ) -> Result<Vec<Option<Value>>, String> {
         let (api, binding) = (ort::api(), self.binding.as_ptr());
         let SharedSession { session, memory, input_names, output_names, .. } = &*self.session;
         let mut allocator = Allocator::default();
         let (mut results, mut count) = (ptr::null_mut(), 0);
-        // SAFETY: session, binding, names and values are alive. Copies to and from the device may go on after the calls
+        // SAFETY: session, options, binding, names and values are alive. Copies to and from the device may go on after the calls
         // that began them: so both are waited for before memory is used. The array of results is the allocator's, and
         // each value in it is ours.
         unsafe {
@@ -290,7 +307,7 @@ impl BoundSession {
                 check((api.BindOutputToDevice)(binding, output_names[*index].as_ptr(), memory.ptr()))?;
             }
             check((api.SynchronizeBoundInputs)(binding))?;
-            check((api.RunWithBinding)(session.ptr().cast_mut(), ptr::null(), binding))?;
+            check((api.RunWithBinding)(session.ptr().cast_mut(), options.ptr(), binding))?;
             check((api.SynchronizeBoundOutputs)(binding))?;
             check((api.GetBoundOutputValues)(binding, allocator.ptr_mut(), &mut results, &mut count))?;
             let values: Vec<Option<Value>> =

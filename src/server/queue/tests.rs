@@ -176,3 +176,56 @@ async fn an_output_that_does_not_follow_its_inputs_ends_the_sharing() {
     }
     assert_eq!(queue.row_limit(), None);
 }
+
+/// Runs until its brake is put on.
+struct Endless(Arc<Pedal>, std::sync::mpsc::Sender<()>);
+
+#[derive(Default)]
+struct Pedal {
+    on: Mutex<bool>,
+    moved: std::sync::Condvar,
+}
+
+impl Brake for Pedal {
+    fn put_on(&self) {
+        *self.on.lock().unwrap() = true;
+        self.moved.notify_all();
+    }
+
+    fn release(&self) {
+        *self.on.lock().unwrap() = false;
+        self.moved.notify_all();
+    }
+}
+
+impl Runner for Endless {
+    fn run(&mut self, _: &[Tensor], _: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let _ = self.1.send(());
+        drop(self.0.moved.wait_while(self.0.on.lock().unwrap(), |on| !*on).unwrap());
+        Err(RunError::Failed("ended".into()))
+    }
+
+    fn brake(&self) -> Option<Arc<dyn Brake>> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_ended_when_all_its_deadlines_have_passed_and_the_next_is_not() {
+    let (pedal, (began, begins)) = (Arc::new(Pedal::default()), std::sync::mpsc::channel());
+    let runner = Box::new(Endless(pedal.clone(), began));
+    let limits = Limits { requests: 8, bytes: 1 << 20 };
+    let queue = Arc::new(Queue::start(vec![runner], None, limits, Metrics::new("m-r1")).unwrap());
+    let begun = || begins.recv_timeout(LONG).unwrap();
+
+    let late = queue.run(request(tensor(1), Duration::from_millis(20))).await.unwrap_err();
+    assert_eq!(late.kind, Kind::DeadlineExceeded);
+    begun();
+    queue.end_overlong();
+    let patient = send(&queue, 2);
+    tokio::task::block_in_place(begun);
+    queue.end_overlong();
+    assert!(!*pedal.on.lock().unwrap(), "it was released, and the second request may still wait");
+    patient.abort();
+    pedal.put_on();
+}

@@ -75,11 +75,12 @@ fn a_bound_session_answers_as_a_shared_one() {
 fn bound() {
     let shared = session(None);
     let mut bound = BoundSession::new(shared.clone()).unwrap();
+    let options = RunOptions::new().unwrap();
     let mut kept = Vec::new();
     for (rows, outputs) in [(1, vec![0, 1, 2]), (3, vec![2, 0]), (2, vec![1])] {
         let inputs = inputs(rows);
-        let answer = bound.run(&inputs, &outputs).unwrap();
-        assert_eq!(answer, shared.run(&inputs, &outputs).unwrap());
+        let answer = bound.run(&inputs, &outputs, &options).unwrap();
+        assert_eq!(answer, shared.run(&inputs, &outputs, &options).unwrap());
         kept.push(answer);
     }
     // What one run gave is not touched by the next, nor by the end of the request.
@@ -89,9 +90,13 @@ fn bound() {
 
     let bad = Tensor::new("x".into(), Datatype::Fp32, vec![1, 3], vec![0; 12].into()).unwrap();
     let refused = [bad, inputs(1).remove(1)];
-    assert!(bound.run(&refused, &[0]).unwrap_err().contains("dimensions"));
-    assert!(bound.run(&refused[..1], &[0]).is_err());
-    assert_eq!(bound.run(&inputs(2), &[1]).unwrap()[0].shape, [2, 2], "an error leaves nothing behind");
+    assert!(bound.run(&refused, &[0], &options).unwrap_err().contains("dimensions"));
+    assert!(bound.run(&refused[..1], &[0], &options).is_err());
+    assert_eq!(
+        bound.run(&inputs(2), &[1], &options).unwrap()[0].shape,
+        [2, 2],
+        "an error leaves nothing behind"
+    );
 }
 
 #[test]
@@ -107,11 +112,12 @@ fn told() {
     let nodes = session.nodes().unwrap();
     assert_eq!(assignment::counts(&nodes), [("CPU".to_string(), 3)].into());
     assert!(nodes.iter().any(|n| n.operator == "Add" && n.domain.is_empty()), "{nodes:?}");
-    session.run(&inputs(1), &[0, 1, 2]).unwrap();
+    let options = RunOptions::new().unwrap();
+    session.run(&inputs(1), &[0, 1, 2], &options).unwrap();
     let profile = session.end_profiling().unwrap();
     let kernels = assignment::kernels(&std::fs::read_to_string(profile).unwrap()).unwrap();
     let add = kernels.iter().find(|k| k.operator == "Add").unwrap();
     let float = assignment::Seen { is_integer: false, rank: 2 };
     assert_eq!((add.provider.as_str(), &add.outputs[..]), ("CPUExecutionProvider", &[float][..]));
-    session.run(&inputs(1), &[0]).unwrap();
+    session.run(&inputs(1), &[0], &options).unwrap();
 }
