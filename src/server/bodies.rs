@@ -9,8 +9,10 @@ use http_body_util::BodyExt;
 
 use crate::protocol::{Error, Kind};
 
-/// Whatever a single request may be, so much may be on its way.
+/// Whatever a single request may be, so much may be on its way, where there is memory for it.
 const LEAST: usize = 256 << 20;
+/// The part of the container's memory that bodies may take: a body becomes tensors, and the model has its own needs.
+const PART: u64 = 4;
 
 /// The bytes of all requests that are being read or answered: without a bound, four thousand connections could each
 /// bring the largest body, slowly.
@@ -26,14 +28,21 @@ pub struct Share {
 }
 
 impl Bodies {
-    /// `largest`: bytes that one request may have.
-    pub fn new(largest: usize) -> Arc<Self> {
-        Arc::new(Self { limit: largest.saturating_mul(4).max(LEAST), held: AtomicUsize::new(0) })
+    /// `largest`: bytes that one request may have. `memory`: bytes that the container may use.
+    pub fn new(largest: usize, memory: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { limit: limit(largest, memory), held: AtomicUsize::new(0) })
     }
 
     pub fn share(self: &Arc<Self>) -> Share {
         Share { bodies: self.clone(), bytes: 0 }
     }
+}
+
+fn limit(largest: usize, memory: Option<u64>) -> usize {
+    let wanted = largest.saturating_mul(4).max(LEAST);
+    let part = memory.map_or(usize::MAX, |memory| usize::try_from(memory / PART).unwrap_or(usize::MAX));
+    // The largest request must be answered when it comes alone.
+    wanted.min(part.max(largest))
 }
 
 impl Share {

@@ -48,14 +48,16 @@ pub struct Model {
 }
 
 impl Server {
+    /// `memory`: bytes that the container may use.
     pub fn new(
         identity: Identity,
         request_timeout: Duration,
         max_request_bytes: usize,
+        memory: Option<u64>,
         metrics: Metrics,
     ) -> Self {
         let (model, ready, poisoned) = (OnceLock::new(), watch::Sender::new(false), Arc::default());
-        let bodies = Bodies::new(max_request_bytes);
+        let bodies = Bodies::new(max_request_bytes, memory);
         Self { identity, request_timeout, max_request_bytes, bodies, metrics, model, ready, poisoned }
     }
 

@@ -75,6 +75,7 @@ pub async fn run(
         options.identity.clone(),
         options.request_timeout,
         options.max_request_bytes,
+        Cgroup::default().memory_limit(),
         metrics.clone(),
     ));
     let listener = match listen::bind(options.port).await {

@@ -73,7 +73,7 @@ fn outputs_are_chosen_by_name_once_each() {
 #[test]
 fn names_and_versions_are_checked() {
     let identity = Identity { name: "m".into(), version: "8".into(), revision: None, digest: None };
-    let server = Server::new(identity, Duration::from_secs(1), 1, Metrics::new("m-r8"));
+    let server = Server::new(identity, Duration::from_secs(1), 1, None, Metrics::new("m-r8"));
     for (name, version, kind) in [
         ("m", None, None),
         ("m", Some(""), None),
