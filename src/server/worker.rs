@@ -208,7 +208,8 @@ fn load(
     if let Some(placement) = loaded.placement.take() {
         placement.check(matches!(warm, WarmUp::Answered(_)))?;
     }
-    let quantizes = quantizes_dynamically(&options.model);
+    // Not asked for where the answer would change nothing.
+    let quantizes = options.batching.max_rows.is_none() && quantizes_dynamically(&options.model);
     let batching = prove_batching(&mut loaded, &warm, &options.batching, quantizes);
     add_session(&mut loaded, &warm)?;
     timed("warmup", started, &mut report);
