@@ -26,6 +26,7 @@ pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>, observer: Opti
         let (headers, server) = (headers.clone(), answering.clone());
         async move {
             let is_grpc = grpc::is_grpc(request.headers());
+            let packed = is_grpc && request.headers().contains_key("grpc-encoding");
             if is_grpc {
                 grpc::compress_like_the_request(request.headers_mut());
             }
@@ -37,8 +38,8 @@ pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>, observer: Opti
                     Err(_) => grpc::failure(Error::timed_out(timeout)),
                 },
             };
-            if is_grpc {
-                grpc::rename_too_large(response.headers_mut());
+            if is_grpc && let Some(better) = grpc::reworded(response.headers_mut(), packed) {
+                response = better;
             }
             response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
             response

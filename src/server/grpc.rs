@@ -233,13 +233,22 @@ pub async fn whole(request: AxumRequest, limit: usize, share: &mut Share) -> Res
     Ok(AxumRequest::from_parts(head, body.into()))
 }
 
-/// tonic says OUT_OF_RANGE of a message above the limit; gRPC's own libraries, and clients, know RESOURCE_EXHAUSTED.
-pub fn rename_too_large(headers: &mut HeaderMap) {
+/// What tonic says in other words than gRPC's own libraries, or blames on us. Some: an answer in place of tonic's.
+/// `packed`: the request names a compression.
+pub fn reworded(headers: &mut HeaderMap, packed: bool) -> Option<axum::response::Response> {
     const OUT_OF_RANGE: &str = "11";
     const RESOURCE_EXHAUSTED: &str = "8";
-    if headers.get("grpc-status").is_some_and(|v| v == OUT_OF_RANGE) {
+    const INTERNAL: &str = "13";
+    let said =
+        |text: &str| headers.get("grpc-message").is_some_and(|v| v.as_bytes().starts_with(text.as_bytes()));
+    let status = headers.get("grpc-status")?;
+    if status == OUT_OF_RANGE {
         headers.insert("grpc-status", axum::http::HeaderValue::from_static(RESOURCE_EXHAUSTED));
+    } else if status == INTERNAL && packed && said("Error%20decompressing") {
+        let message = "the message can't be unpacked: it is damaged, or not compressed as grpc-encoding says";
+        return Some(failure(Error::invalid(message)));
     }
+    None
 }
 
 #[cfg(test)]
