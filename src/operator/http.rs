@@ -6,9 +6,11 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use kube::runtime::reflector::Store;
 use tokio::net::TcpListener;
 
 use super::{Lease, Metrics};
+use crate::api::ModelDeployment;
 use crate::observe::Shelves;
 
 pub(super) async fn serve(
@@ -16,7 +18,9 @@ pub(super) async fn serve(
     shelves: Arc<Shelves>,
     metrics: Arc<Metrics>,
     lease: Arc<Lease>,
+    deployments: Store<ModelDeployment>,
 ) {
+    let counting = lease.clone();
     // A standby is as ready as the leader: it has the caches, and waits.
     let ready = move || async move {
         match (shelves.synced(), lease.held()) {
@@ -26,6 +30,9 @@ pub(super) async fn serve(
         }
     };
     let text = move || async move {
+        // One replica counts: sums over both would be twice as many.
+        let all = if counting.held() { deployments.state() } else { Vec::new() };
+        metrics.count(all.iter().map(|deployment| &**deployment));
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         ([(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
     };

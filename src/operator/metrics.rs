@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::api::{ConditionType, ModelDeployment, Reason};
 use crate::plan::Kind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,8 +23,14 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
 pub struct Metrics {
     registry: Registry,
+    deployments: Family<ReasonLabels, Gauge>,
     writes: Family<WriteLabels, Counter>,
     reconciles: Family<OutcomeLabels, Counter>,
     pub(super) seconds: Histogram,
@@ -35,13 +42,16 @@ impl Default for Metrics {
     fn default() -> Self {
         let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
         let mut metrics = Self {
-            registry: Registry::with_prefix("modelwright_operator"),
+            registry: Registry::with_prefix("modelwright"),
+            deployments: Family::default(),
             writes: Family::default(),
             reconciles: Family::default(),
             seconds: Histogram::new(buckets),
             leader: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
+        let help = "ModelDeployments by the reason of their condition Ready";
+        metrics.registry.register("modeldeployments", help, metrics.deployments.clone());
+        let registry = metrics.registry.sub_registry_with_prefix("operator");
         registry.register("writes", "Requests that change the API server's state", metrics.writes.clone());
         registry.register("reconciles", "Passes over a ModelDeployment", metrics.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Time of a pass", metrics.seconds.clone());
@@ -60,6 +70,14 @@ impl Metrics {
         self.reconciles.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
+    /// `all`: the ModelDeployments there are; none where another replica counts them.
+    pub(super) fn count<'a>(&self, all: impl IntoIterator<Item = &'a ModelDeployment>) {
+        self.deployments.clear();
+        for deployment in all {
+            self.deployments.get_or_create(&ReasonLabels { reason: ready_reason(deployment) }).inc();
+        }
+    }
+
     /// The text that Prometheus scrapes.
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
@@ -67,6 +85,14 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Of Ready, as far as this operator knows it. `Unknown`: it has no status yet.
+fn ready_reason(deployment: &ModelDeployment) -> &'static str {
+    let mut conditions = deployment.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.find(|c| c.type_ == ConditionType::Ready.as_str());
+    let known = ready.and_then(|c| Reason::ALL.iter().find(|reason| reason.as_str() == c.reason));
+    known.map_or("Unknown", |reason| reason.as_str())
 }
 
 #[cfg(test)]

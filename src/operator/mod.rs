@@ -96,12 +96,13 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     });
 
     let listener = tokio::net::TcpListener::bind(options.address).await?;
-    tokio::spawn(http::serve(listener, shelves.clone(), metrics.clone(), lease.clone()));
+    let (store, reflected) = reflector::store();
+    tokio::spawn(http::serve(listener, shelves.clone(), metrics.clone(), lease.clone(), store.clone()));
     watches::start(&client, &options, &shelves, &trigger);
     tokio::spawn(pod_states.clone().poll(shelves.clone(), lease.clone(), trigger.clone()));
     let lease_task = tokio::spawn(lease.clone().run(metrics.clone(), stopped));
 
-    let controller = tokio::spawn(control(client, options, context, triggers));
+    let controller = tokio::spawn(control(client, options, context, (store, reflected), triggers));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -119,16 +120,21 @@ pub async fn run(options: Options) -> Result<(), RunError> {
 
 type Trigger = reflector::ObjectRef<ModelDeployment>;
 
-async fn control(client: Client, options: Options, context: Arc<Context>, triggers: mpsc::Receiver<Trigger>) {
+async fn control(
+    client: Client,
+    options: Options,
+    context: Arc<Context>,
+    (store, reflected): (reflector::Store<ModelDeployment>, reflector::store::Writer<ModelDeployment>),
+    triggers: mpsc::Receiver<Trigger>,
+) {
     let api: Api<ModelDeployment> = match &options.namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let (store, writer) = reflector::store();
     let deployments = watcher(api, watcher::Config::default().page_size(watches::PAGE))
         .default_backoff()
         .modify(|object| object.metadata.managed_fields = None)
-        .reflect(writer)
+        .reflect(reflected)
         .touched_objects()
         .filter_map(async |object| match object {
             Ok(object) => Some(Trigger::from_obj(&object)),
