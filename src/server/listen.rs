@@ -25,7 +25,10 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tower::ServiceExt;
+
+use super::unsent::{Pieces, Unsent};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -39,7 +42,8 @@ const MAX_CONNECTIONS: usize = 4096;
 /// From the opening of a connection, or the end of its last request, to the end of the next request's headers: clients'
 /// pools keep connections for about a minute.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
-/// A client whose machine takes nothing more of an answer for this long is gone.
+/// A client whose machine takes nothing more of an answer for this long is gone; so is one that keeps the window of
+/// HTTP/2 shut.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2's 64 KiB would let a stream carry one window a round trip.
 const HTTP2_WINDOW: u32 = 4 << 20;
@@ -114,19 +118,22 @@ async fn connection<Slot>(
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
     let has_asked = Arc::new(AtomicBool::new(false));
     let is_http2 = Arc::new(AtomicBool::new(false));
+    let unsent = Arc::new(Unsent::default());
     let service = {
+        let unsent = unsent.clone();
         let (is_http2, has_asked, phase) = (is_http2.clone(), has_asked.clone(), phase.clone());
         service_fn(move |request: Request<Incoming>| {
             has_asked.store(true, Ordering::Relaxed);
             let http2 = request.version() == Version::HTTP_2;
             is_http2.store(http2, Ordering::Relaxed);
             let (app, phase) = (app.clone(), phase.clone());
+            let unsent = http2.then(|| unsent.clone());
             async move {
                 let mut response = app.oneshot(request.map(Body::new)).await.into_response();
                 if !http2 && *phase.borrow() > Phase::Serving {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| Pieces::new(body, unsent)))
             }
         })
     };
@@ -141,6 +148,9 @@ async fn connection<Slot>(
         .max_concurrent_streams(HTTP2_STREAMS);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut first_request = pin!(tokio::time::sleep(patience.headers));
+    let mut turns = tokio::time::interval(patience.stall);
+    // A process that was frozen must not take its own sleep for its clients'.
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -152,6 +162,14 @@ async fn connection<Slot>(
             // hyper's timer of headers begins only when it knows which HTTP a connection speaks.
             () = first_request.as_mut(), if !first_request.is_elapsed() => {
                 if !has_asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            _ = turns.tick() => {
+                if unsent.turn() {
+                    // One stuck answer is no reason to break off the others.
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(patience.stall, connection).await;
                     return;
                 }
             }

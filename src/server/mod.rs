@@ -27,5 +27,6 @@ pub mod rest;
 pub mod statistics;
 pub mod supervisor;
 pub mod trail;
+mod unsent;
 pub mod warmup;
 pub mod worker;
