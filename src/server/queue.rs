@@ -149,7 +149,11 @@ impl Queue {
         if let Ok(Ok(Answered { result, run })) = answered {
             place.ticket = None;
             trail::ran(run);
-            return Ok(result);
+            // A run that was ended fails with an error that is no answer: its time was over.
+            return match result.is_err() && deadline.has_passed() {
+                true => Err(Error::timed_out(deadline.allowed)),
+                false => Ok(result),
+            };
         }
         match deadline.has_passed() {
             true => Err(Error::timed_out(deadline.allowed)),
