@@ -43,6 +43,10 @@ names! {
         ModelResolved,
         /// Pods run the runtime that the operator ships.
         RuntimeCurrent,
+        /// Demand is known, and pods follow it.
+        ScalingActive,
+        /// Something keeps the number of pods from what the demand asks for.
+        ScalingLimited,
     }
 }
 
@@ -55,15 +59,28 @@ names! {
         RolloutInProgress,
         // Available
         MinimumReplicasAvailable,
+        /// No pod, and the next request starts one.
+        ScaledToZero,
+        /// Requests wait for the first pod.
+        Activating,
         NoReplicas,
+        /// No gateway is ready to take requests.
+        GatewayUnavailable,
+        Suspended,
         // Progressing
         Resolving,
         CreatingPods,
         WaitingForGPU,
         LoadingModel,
+        /// The pods of a step are on their way, or its weight is.
+        CanaryStep,
+        CanaryPaused,
         Promoting,
         RolloutComplete,
         ProgressDeadlineExceeded,
+        Aborted,
+        /// The steps need a pod beside the stable ones, and there is no room.
+        StepsNeedRoom,
         // Degraded
         AsExpected,
         SourceNotFound,
@@ -76,6 +93,8 @@ names! {
         DigestMismatch,
         ModelInvalid,
         OpsetUnsupported,
+        /// Inputs or outputs break what clients of the stable revision rely on.
+        SignatureIncompatible,
         /// Asked for and did not load.
         ExecutionProviderUnavailable,
         /// Nodes are on the CPU against the policy.
@@ -89,6 +108,8 @@ names! {
         PodRejected,
         ImagePullFailed,
         CrashLooping,
+        /// The candidate failed more, or was slower, than its analysis allows.
+        AnalysisFailed,
         NameConflict,
         CRDOutdated,
         // ModelResolved
@@ -98,7 +119,21 @@ names! {
         Current,
         NewerRuntimeAvailable,
         PinnedByUser,
+        // ScalingActive
+        DemandReported,
+        /// No gateway reports demand: the number of pods stays.
+        NoDemandData,
+        /// A HorizontalPodAutoscaler, KEDA or `kubectl scale` writes `spec.replicas`.
+        ExternallyScaled,
+        Disabled,
+        // ScalingLimited
+        DesiredWithinRange,
+        TooManyReplicas,
+        TooFewReplicas,
+        NoGPUAvailable,
         // Events only
+        /// Autoscaling has changed the number of pods.
+        Rescaled,
         RevisionCreated,
         /// The API server refused a write.
         WriteFailed,

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ModelDeploymentStatus;
+use super::{AutoscalingSpec, ModelDeploymentStatus, SecuritySpec, StrategySpec, TrafficSpec};
 
 /// Serves one ONNX model.
 ///
@@ -33,6 +33,7 @@ use super::ModelDeploymentStatus;
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Stable", type_ = "string", json_path = ".status.stableRevision"),
     printcolumn(name = "Updated", type_ = "string", json_path = ".status.updatedRevision"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.rollout.weight"),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas"),
     printcolumn(name = "Device", type_ = "string", json_path = ".status.device"),
@@ -45,20 +46,32 @@ use super::ModelDeploymentStatus;
         priority = 1
     ),
     validation = ("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
-        "metadata.name must be a DNS-1035 label of at most 40 characters")
+        "metadata.name must be a DNS-1035 label of at most 40 characters"),
+    validation = ("self.metadata.name != 'modelwright-gateway'",
+        "metadata.name must not be modelwright-gateway: the namespace's gateways have it")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = ("!(has(self.replicas) && has(self.autoscaling))",
+        "replicas and autoscaling exclude each other"),
+    validation = ("!has(self.traffic) || !has(self.traffic.requestTimeoutSeconds) || !has(self.terminationGracePeriodSeconds) || self.terminationGracePeriodSeconds >= self.traffic.requestTimeoutSeconds + 10",
+        "terminationGracePeriodSeconds must be at least traffic.requestTimeoutSeconds + 10: a request that runs when its pod is told to go is answered"),
     validation = ("!has(self.runtime) || !has(self.runtime.executionProviders) || !self.runtime.executionProviders.exists(p, p.name in ['CUDA','TensorRT']) || (has(self.resources) && has(self.resources.limits) && self.resources.limits.exists(k, k.contains('/')))",
         "a GPU execution provider needs a GPU in resources.limits")
 )]
 pub struct ModelDeploymentSpec {
     /// The model to serve. A change makes a revision.
     pub model: ModelSpec,
-    /// Serving pods wanted. Absent: 1.
+    /// Serving pods wanted. Absent: 1. At 0 requests wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<i32>,
+    /// Instead of `replicas`: as many pods as the demand needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingSpec>,
+    /// No pods; every request is answered 503 at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
     /// The ServiceAccount of resolver and serving pods (workload identity). Absent: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -74,7 +87,19 @@ pub struct ModelDeploymentSpec {
     /// How requests share runs of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<BatchingSpec>,
-    /// Absent: 60.
+    /// Freezes a rollout where it is. What serves goes on serving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// How a new revision takes over. A change counts from the next rollout or retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<StrategySpec>,
+    /// What the gateways accept, and for how long. Applies to running pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSpec>,
+    /// Whom the gateways answer. Applies to running pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<SecuritySpec>,
+    /// Absent: 60, or 30 more than `traffic.requestTimeoutSeconds` where that is longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]
     pub termination_grace_period_seconds: Option<i64>,
@@ -86,6 +111,9 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]
     pub progress_deadline_seconds: Option<i32>,
+    /// Gives a rollout up that takes longer: the traffic goes back to the stable revision. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline_abort: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -110,6 +138,9 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^sha256:[a-f0-9]{64}$"))]
     pub digest: Option<String>,
+    /// What a new model's inputs and outputs may differ in from the stable one's. Absent: `RequireCompatible`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<Compatibility>,
     /// A Secret with the store's credentials, mounted into resolver and loader only:
     /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `HF_TOKEN`, or `TOKEN`, or `USERNAME` and `PASSWORD`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +155,13 @@ pub struct ModelSpec {
     /// Allows plain HTTP sources and endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "insecureHTTP")]
     pub insecure_http: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Compatibility {
+    /// In nothing that a client could trip over: a model that does gets no pod.
+    RequireCompatible,
+    AllowBreaking,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -180,7 +218,7 @@ pub struct RuntimeSpec {
     /// Most of the GPU's memory that CUDA may allocate for the model, which then runs on one thread. Absent: what it
     /// needs, twice, since two threads have a copy each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "gpu_memory")]
+    #[schemars(schema_with = "byte_size")]
     pub gpu_memory_limit: Option<Quantity>,
     /// A model that takes longer to load and warm up has failed. Absent: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +271,7 @@ impl CpuFallback {
 }
 
 /// Bytes, and some: a limit of nothing fits no model.
-fn gpu_memory(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn byte_size(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
         "minimum": 1,

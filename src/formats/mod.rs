@@ -9,17 +9,23 @@
 //! operator ── Assignments (pod annotation, downward-API file) ──> loader and server
 //! loader ── LoadStatus (file beside the model) ──> server
 //! server ── PodState (GET /modelwright/v1/state) ──> operator
+//! server ── Announcement (POST /modelwright/v1/announce) ──> gateway
+//! gateway ── GatewayReport (GET /modelwright/v1/stream) ──> operator
 //! ```
 
+mod announcement;
 mod assignment;
+mod gateway;
 mod report;
 mod source;
 mod state;
 
-pub use assignment::{Assignment, Assignments};
+pub use announcement::Announcement;
+pub use assignment::{Assignment, Assignments, Slot};
+pub use gateway::{AppliedRoute, Demand, GatewayReport, OutputReport, PastDemand, ShadowReport, Trial};
 pub use report::{Dim, GraphSummary, ReportError, ResolveReport, Resolved, TensorSignature};
 pub use source::{HubSettings, Pin, PinnedFile, PinnedSource, S3Settings, SourceRequest};
-pub use state::{BatchingState, LoadPhase, LoadStatus, PodState, RevisionPhase, RevisionState};
+pub use state::{BatchingState, Capacity, LoadPhase, LoadStatus, PodState, RevisionPhase, RevisionState};
 
 /// The version written into every document.
 pub const FORMAT_VERSION: u32 = 1;
@@ -38,16 +44,24 @@ pub mod paths {
     pub const CLAIM: &str = "/mnt/source";
     /// The server's writable scratch space.
     pub const SCRATCH: &str = "/tmp";
+    /// Of a gateway: the Secret `modelwright-api-keys`, one file an entry; empty when the Secret is absent.
+    pub const API_KEYS: &str = "/etc/modelwright/api-keys";
+    /// Of a gateway: the Secret `modelwright-gateway-tls`, `tls.crt` and `tls.key`; empty when the Secret is absent.
+    pub const GATEWAY_TLS: &str = "/etc/modelwright/tls";
     /// What TensorRT compiles; kept while the pod lives.
     pub const CACHE: &str = "/var/cache/modelwright";
 }
 
-/// Ports of a serving pod.
+/// Ports of serving pods and gateways.
 pub mod ports {
     /// Open Inference Protocol, REST and gRPC, of the first assignment.
     pub const INFERENCE: u16 = 8080;
+    /// Of gateways: the same over TLS, where there is a certificate.
+    pub const INFERENCE_TLS: u16 = 8443;
     /// `/healthz`, `/readyz`, `/metrics`, `/modelwright/v1/state`.
     pub const ADMIN: u16 = 8081;
+    /// Of gateways: `/modelwright/v1/announce`, for serving pods. Apart, so that a NetworkPolicy can tell who may.
+    pub const ANNOUNCE: u16 = 8082;
 }
 
 #[cfg(test)]

@@ -41,8 +41,11 @@ pub enum LoadPhase {
 #[serde(rename_all = "camelCase")]
 pub struct PodState {
     pub format_version: u32,
-    /// Every assigned revision is proven: what the readiness probe answers.
+    /// What the readiness probe answers: an assigned revision is proven.
     pub ready: bool,
+    /// It knows `Assignments::fetch_only`.
+    #[serde(default)]
+    pub fetches_only: bool,
     #[serde(default)]
     pub revisions: Vec<RevisionState>,
 }
@@ -52,6 +55,9 @@ pub struct PodState {
 pub struct RevisionState {
     pub deployment: String,
     pub revision: String,
+    /// Its worker listens here, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub phase: RevisionPhase,
     /// When something is wrong: a reason of the condition table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +75,22 @@ pub struct RevisionState {
     /// Whether requests share runs of the model; absent until it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<BatchingState>,
+    /// What the pod takes, as measured from live requests; absent until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// Seconds spent in `fetch`, `load`, `warmup`.
     #[serde(default)]
     pub seconds: BTreeMap<String, f64>,
+}
+
+/// At the knee of the measured batching curve: more requests at a time would only wait.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Requests that run at a time.
+    pub concurrency: f64,
+    /// Requests a second.
+    pub per_second: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +109,8 @@ pub struct BatchingState {
 pub enum RevisionPhase {
     /// The loader is at work.
     Fetching,
+    /// Its files are there, and it is not to run.
+    Fetched,
     /// ONNX Runtime reads the model.
     Loading,
     WarmingUp,

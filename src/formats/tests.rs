@@ -101,10 +101,88 @@ fn documents_of_shipped_versions_still_read() {
     assert_eq!(source.version(), Some("3sL4"));
     assert!(source.request.insecure_http);
 
+    assert!(assignments.fetch_only.is_empty());
+
+    let report: GatewayReport = serde_json::from_str(
+        r#"{"formatVersion":1,"routes":{"fraud":{"uid":"u","generation":3}},"held":{"fraud":1},"future":1}"#,
+    )
+    .unwrap();
+    assert!(report.trials.is_empty(), "a gateway that counts nothing yet");
+    let trial = r#"{"process":7,"route":"u","candidate":8,"attempt":1,"requests":2,"errors":1,"latencies":{"-3":1},"independent":0.9}"#;
+    let trial: Trial = serde_json::from_str(trial).unwrap();
+    assert_eq!((trial.requests, trial.latencies[&-3]), (2, 1));
+
     let state: PodState = serde_json::from_str(
         r#"{"formatVersion":1,"ready":false,"revisions":[{"deployment":"fraud","revision":"fraud-r8",
             "phase":"Defrosting","seconds":{"fetch":1.5}}]}"#,
     )
     .unwrap();
     assert_eq!(state.revisions[0].phase, RevisionPhase::Unknown);
+    assert!(!state.fetches_only);
+    let report: GatewayReport = serde_json::from_str(
+        r#"{"formatVersion":1,"routes":{"fraud":{"uid":"u","generation":3}},"trials":{"fraud":{"process":1,"route":"u","candidate":8,
+            "attempt":1,"latencies":{"-3":4},"shadow":{"compared":2,"mismatched":1,"failed":1,"dropped":1,"example":"e","future":1,"outputs":{"score":{"samples":2,
+            "maxAbsolute":0.5,"maxRelative":1e-3,"minCosine":0.75,"rows":4,"agreeing":3,"nan":1}}}}}}"#,
+    )
+    .unwrap();
+    assert_eq!(report.trials["fraud"].shadow.as_ref().unwrap().outputs["score"].agreeing, 3);
+    let announcement = r#"{"formatVersion":1,"pod":"fraud-r8-x","uid":"u","ip":"fd00::7","future":1}"#;
+    let announcement: Announcement = serde_json::from_str(announcement).unwrap();
+    assert_eq!(announcement, Announcement::new("fraud-r8-x".into(), "u".into(), "fd00::7".parse().unwrap()));
+    let old: GatewayReport = serde_json::from_str(r#"{"formatVersion":1}"#).unwrap();
+    assert!(old.trials.is_empty());
+}
+
+#[test]
+fn what_two_gateways_found_is_the_worst_of_both() {
+    let output = |samples, max_absolute, min_cosine| OutputReport {
+        samples,
+        max_absolute,
+        min_cosine,
+        rows: samples,
+        agreeing: 1,
+        ..Default::default()
+    };
+    let report = |compared, output| ShadowReport {
+        compared,
+        outputs: [("score".to_string(), output)].into(),
+        ..Default::default()
+    };
+    let mut both = report(3, output(3, 0.5, 0.9));
+    both.add(&ShadowReport { example: Some("e".into()), ..report(2, output(2, 0.25, 0.5)) });
+    let score = both.outputs["score"];
+    assert_eq!((both.compared, both.example.as_deref()), (5, Some("e")));
+    assert_eq!((score.samples, score.max_absolute, score.min_cosine), (5, 0.5, 0.5));
+    assert_eq!((score.rows, score.agreeing), (5, 2));
+    for number in 0..100 {
+        both.add_output(&number.to_string(), OutputReport::default());
+    }
+    assert_eq!(both.outputs.len(), 64);
+}
+
+/// A server from before there was `fetchOnly` reads `assignments` alone.
+#[test]
+fn what_is_only_fetched_is_apart_from_what_runs() {
+    let entry = |number: u64, port: u16| {
+        format!(
+            r#"{{"deployment":"fraud","revision":"fraud-r{number}","modelVersion":"{number}","port":{port},
+                "source":{{"uri":"s3://m","immutable":true,"files":[]}}}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"formatVersion":1,"assignments":[{}],"fetchOnly":[{}]}}"#,
+        entry(7, 8080),
+        entry(8, 8082)
+    );
+    let document: Assignments = serde_json::from_str(&text).unwrap();
+    assert_eq!((document.assignments.len(), document.fetch_only[0].model_version.as_str()), (1, "8"));
+    let annotations = [(Assignments::ANNOTATION.to_string(), text)].into();
+    let slots = Slot::assigned(&Default::default(), &annotations);
+    let slot = |revision, port, fetch_only| Slot { revision, port, fetch_only };
+    assert_eq!(slots, [slot(7, 8080, false), slot(8, 8082, true)]);
+    for (serves, expected) in [(None, vec![7]), (Some("r7.r8"), vec![7]), (Some(""), vec![])] {
+        let labels = serves.map(|serves| (Assignments::SERVES.to_string(), serves.to_string()));
+        let serving = Slot::serving(&labels.into_iter().collect(), &slots);
+        assert_eq!(serving.iter().map(|slot| slot.revision).collect::<Vec<_>>(), expected, "{serves:?}");
+    }
 }
