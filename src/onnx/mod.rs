@@ -16,6 +16,7 @@
 //! length by its enclosing message. The format is `onnx/onnx-ml.proto` of ONNX 1.23 in protobuf's wire encoding.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod compare;
 mod draft;
 mod error;
 mod external;
@@ -27,6 +28,7 @@ mod tensor;
 mod walk;
 mod wire;
 
+pub use compare::breaks;
 pub use error::OnnxError;
 pub use external::{ExternalFile, check_location};
 pub use model::{Model, ONNX_RUNTIME, Supported};

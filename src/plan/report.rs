@@ -1,4 +1,4 @@
-use crate::api::Reason;
+use crate::api::{AnalysisStatus, Reason};
 use crate::observe::RevisionView;
 
 /// A reason and a sentence: conditions, events and logs print this one value.
@@ -33,6 +33,12 @@ pub struct Report {
     /// The rollout is over: the target has the address, and no other revision has pods that serve.
     pub complete: bool,
     pub deadline_exceeded: bool,
+    /// Why the rollout does not go on until somebody says something.
+    pub halted: Option<Finding>,
+    /// The verb that was obeyed last, or is not.
+    pub verb: Option<String>,
+    /// What the candidate's analysis has found, or what it was given up with.
+    pub analysis: Option<AnalysisStatus>,
 }
 
 impl Report {
@@ -67,6 +73,13 @@ impl Report {
             progress.message = fault.message.clone();
         }
         self.resolution = Some(fault);
+    }
+
+    /// The target gets no pod.
+    pub(super) fn incompatible(&mut self, fault: Finding) {
+        self.resolution = Some(fault.clone());
+        self.halted = Some(fault.clone());
+        self.fault = Some(fault);
     }
 
     /// The first fault found is the nearest to the cause.

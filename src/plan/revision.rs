@@ -94,7 +94,11 @@ pub(super) fn choose(snapshot: &Snapshot) -> Choice {
         let revisions = snapshot.family.revisions.iter().rev();
         revisions.clone().find(|r| r.data.as_ref().is_some_and(matches)).cloned()
     };
-    if let Some(equal) = newest(&|data| data.spec.same(&wanted)) {
+    // Every revision that is made notes the verb: the newest ones know it even after a way back to an older one.
+    let restart = restarted_at(snapshot);
+    let restarted = restart.is_none()
+        || snapshot.family.revisions.iter().any(|revision| revision.restarted_at.as_deref() == restart);
+    if let Some(equal) = newest(&|data| restarted && data.spec.same(&wanted)) {
         return if done(&equal) { Choice::Known(equal) } else { Choice::Resolve { fallback: Some(equal) } };
     }
     match newest(&|data| same_source(&data.spec, &wanted)) {
@@ -108,8 +112,16 @@ pub(super) fn choose(snapshot: &Snapshot) -> Choice {
 
 /// The verb's value, when it is said.
 pub(super) fn resolve_at(snapshot: &Snapshot) -> Option<&str> {
+    verb(snapshot, annotations::RESOLVE_AT)
+}
+
+pub(super) fn restarted_at(snapshot: &Snapshot) -> Option<&str> {
+    verb(snapshot, annotations::RESTARTED_AT)
+}
+
+fn verb<'a>(snapshot: &'a Snapshot, key: &str) -> Option<&'a str> {
     let annotations = snapshot.deployment.metadata.annotations.as_ref()?;
-    annotations.get(annotations::RESOLVE_AT).map(String::as_str).filter(|value| !value.is_empty())
+    annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 pub(super) fn same_bytes(revision: &RevisionView, resolved: &Resolved) -> bool {
@@ -141,6 +153,12 @@ impl RevisionSpec {
         let ModelDeploymentSpec {
             model,
             replicas: _,
+            autoscaling: _,
+            suspend: _,
+            paused: _,
+            strategy: _,
+            traffic: _,
+            security: _,
             service_account_name,
             runtime,
             resources,
@@ -149,6 +167,7 @@ impl RevisionSpec {
             termination_grace_period_seconds,
             revision_history_limit: _,
             progress_deadline_seconds: _,
+            progress_deadline_abort: _,
         } = spec;
         Self {
             model: model.clone(),
@@ -163,11 +182,13 @@ impl RevisionSpec {
 
     /// Means the same: `1` and `1000m` are one quantity; an absent field, an empty one and `false` are one thing.
     pub fn same(&self, other: &Self) -> bool {
-        self == other || self.normal() == other.normal()
+        // Most differ in what has one spelling only.
+        self == other || (self.model.uri == other.model.uri && self.normal() == other.normal())
     }
 
     fn normal(&self) -> Value {
         let mut spec = self.clone();
+        spec.model.compatibility = None; // what may be rolled out, not what runs
         spec.service_account_name = spec.service_account_name.filter(|name| name != "default");
         if let Some(batching) = &mut spec.batching {
             batching.max_queue_delay_microseconds =

@@ -1,91 +1,97 @@
-//! Surge, prove, move the address, drain: in that order, so that no wanted replica is ever missing.
+//! From the route to the objects: who has how many pods, and who may go. Nothing that can lose a request happens
+//! before every gateway has acknowledged the route that takes the traffic away.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::report::Finding;
+use super::sizes::{self, Sizes};
+use super::strategy::{candidate, stable};
+use super::world::World;
 use super::write::{Kind, Write};
-use super::{Plan, children, faults};
-use crate::api::Reason;
-use crate::formats::RevisionPhase;
-use crate::observe::{PodPhase, PodView, ReplicaSetView, RevisionView, Snapshot, seconds_since};
+use super::{Plan, children, inplace, progress, route, steps, strategy};
+use crate::api::{ModelRouteSpec, RolloutRecord};
+use crate::observe::{PodPhase, PodView, ReplicaSetView, RevisionView, Snapshot};
 
-/// The previous revision's pods stay this long after the address moved: kube-proxy applies a change up to a second
-/// late, clients keep connections, and a rollback within this time needs no new pod.
-const DRAIN: SignedDuration = SignedDuration::from_secs(30);
+/// The previous revision's pods stay this long after they lost the traffic: a rollback needs no new pod.
+const KEPT: SignedDuration = SignedDuration::from_secs(30);
 /// Failed pods that are kept for a look, a revision; ReplicaSets ignore them and would pile them up.
 const FAILED_KEPT: usize = 3;
 
 pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Timestamp, plan: &mut Plan) {
-    let family = &snapshot.family;
-    let desired = snapshot.deployment.spec.replicas.unwrap_or(1);
-    let address = family.service.as_ref().and_then(|s| s.number);
-    let behind_address = address.and_then(|number| set(snapshot, number));
-
-    // Whatever becomes of the target: what serves goes on serving at the wanted size.
-    if let Some(serving) = behind_address.filter(|s| target.is_none_or(|t| t.number != s.number)) {
-        scale(snapshot, serving, desired, plan);
-    }
-    let Some(target) = target else {
-        progress_without_target(plan);
+    let mut world = World::of(snapshot, target, now);
+    let Some(next) = strategy::next(&world) else {
+        progress::without_target(plan);
         return;
     };
-    let Some(replica_set) = set(snapshot, target.number) else {
-        let name = children::revision_name(snapshot, target.number);
-        say(plan, Reason::CreatingPods, format!("0 of {desired} replicas of {name} are ready"));
-        if let Some(body) = children::replica_set(snapshot, target, desired, None) {
-            plan.writes.push(Write::Create { kind: Kind::ReplicaSet, name, body });
-        }
-        // After it: the API server gives out Service addresses one at a time, and the pods start meanwhile.
-        address_and_budget(snapshot, target, plan);
-        return;
-    };
-    address_and_budget(snapshot, target, plan);
-    scale(snapshot, replica_set, desired, plan);
-
-    let settled = replica_set.observed && replica_set.replicas == desired;
-    let proven = settled && replica_set.available >= desired;
-    let at_address = address == Some(target.number);
-    // Nobody loses anything when nothing answers behind the address now.
-    let nothing_to_lose = behind_address.is_none_or(|s| s.available == 0) && replica_set.available > 0;
-    let mut moved_at = family.service.as_ref().and_then(|s| s.moved_at);
-    if let Some(service) = &family.service
-        && !at_address
-        && (proven || nothing_to_lose || behind_address.is_none())
-    {
-        plan.writes.push(children::move_service(snapshot, service, target.number, now));
-        moved_at = Some(now);
+    let record = &next.rollout;
+    world.shared = inplace::shared(record);
+    let routed = route::write(&world, &next);
+    let sizes = sizes::sizes(&world, record);
+    let mut fewer = Vec::new();
+    let own = candidate(record).filter(|_| !inplace::is_in_place(record));
+    for (number, replicas) in [(stable(record), sizes.stable), (own, sizes.candidate)] {
+        let Some(number) = number else { continue };
+        let Some(write) = size(&world, number, replicas, record) else { continue };
+        let shrinks = world.set(number).is_some_and(|set| set.replicas > replicas);
+        if shrinks { &mut fewer } else { &mut plan.writes }.push(write);
     }
-    look_at_pods(snapshot, target, replica_set, desired, at_address, plan);
-    retire(snapshot, target, at_address, moved_at, now, plan);
+    // More pods first, since they start meanwhile; fewer only once the record says why.
+    plan.writes.extend(routed);
+    plan.writes.extend(fewer);
+    inplace::assign(&world, record, plan);
+    address_and_budget(&world, record, plan);
+    retire(&world, record, sizes, plan);
     remove_failed(snapshot, plan);
-
-    plan.report.complete = at_address && proven;
-    if plan.report.complete {
-        let message = format!("{} serves with {desired} of {desired} replicas", replica_set.meta.name);
-        say(plan, Reason::RolloutComplete, message);
-    }
-    deadline(snapshot, target, now, plan);
+    progress::report(&world, &next, target, plan);
 }
 
-fn set(snapshot: &Snapshot, number: u64) -> Option<&ReplicaSetView> {
-    snapshot.family.replica_sets.iter().find(|s| s.number == number && !s.meta.deleting).map(|s| &**s)
+/// Gives a revision of the route as many pods as it should have. None: it has them, or must wait.
+fn size(world: &World, number: u64, replicas: i32, record: &RolloutRecord) -> Option<Write> {
+    let set = world.set(number);
+    // The last pod stays for as long as a gateway may send it a request.
+    let least = if world.is_held() || world.is_unrouted(number) { 0 } else { 1 };
+    let replicas = set.map_or(replicas, |set| replicas.max(set.replicas.min(least)));
+    let idle = set.is_none() && (replicas == 0 || is_crowded(world, number, record));
+    if idle || set.is_some_and(|set| set.replicas == replicas) || is_going(world, number) {
+        return None;
+    }
+    children::replica_set(world, set, set.map_or(number, |set| set.number), replicas)
 }
 
-fn scale(snapshot: &Snapshot, set: &ReplicaSetView, desired: i32, plan: &mut Plan) {
-    if set.replicas == desired {
-        return;
-    }
-    let revision = snapshot.family.revisions.iter().find(|r| r.number == set.number);
-    if let Some(body) = revision.and_then(|r| children::replica_set(snapshot, r, desired, Some(&set.meta))) {
-        plan.writes.push(Write::Apply { kind: Kind::ReplicaSet, name: set.meta.name.clone(), body });
-    }
+/// One candidate at a time: the last one's pods are still there, and its spec may have changed for lack of room.
+fn is_crowded(world: &World, number: u64, record: &RolloutRecord) -> bool {
+    let previous = record.previous.as_ref().map(|previous| previous.revision as u64);
+    let known = [stable(record), candidate(record), previous];
+    candidate(record) == Some(number)
+        && world.snapshot.family.replica_sets.iter().any(|set| !known.contains(&Some(set.number)))
 }
 
-fn address_and_budget(snapshot: &Snapshot, target: &RevisionView, plan: &mut Plan) {
+/// Its name is free again once it is gone.
+fn is_going(world: &World, number: u64) -> bool {
+    world.snapshot.family.replica_sets.iter().any(|s| s.number == number && s.meta.deleting)
+}
+
+fn address_and_budget(world: &World, record: &RolloutRecord, plan: &mut Plan) {
+    let snapshot = world.snapshot;
     let name = snapshot.name().to_string();
-    if snapshot.family.service.is_none() {
-        let body = children::service(snapshot, target.number);
-        plan.writes.push(Write::Create { kind: Kind::Service, name: name.clone(), body });
+    match &snapshot.family.service {
+        None => {
+            let body = children::service(snapshot, None);
+            plan.writes.push(Write::Create { kind: Kind::Service, name: name.clone(), body });
+        }
+        // An older operator's answers without gateways until they can take over.
+        Some(service) if !service.to_gateways && !service.meta.deleting => {
+            let known = service.number == stable(record) && world.acknowledged;
+            let answers = service.number.is_some_and(|number| world.set(number).is_some());
+            if !answers || known && snapshot.gateways.ready() > 0 {
+                let body = children::service(snapshot, Some(&service.meta));
+                plan.writes.push(Write::Apply { kind: Kind::Service, name: name.clone(), body });
+            }
+        }
+        Some(service) if !service.has_https && !service.meta.deleting => {
+            let body = children::service(snapshot, Some(&service.meta));
+            plan.writes.push(Write::Apply { kind: Kind::Service, name: name.clone(), body });
+        }
+        Some(_) => {}
     }
     if snapshot.family.budget.is_none() {
         let body = children::disruption_budget(snapshot);
@@ -94,94 +100,59 @@ fn address_and_budget(snapshot: &Snapshot, target: &RevisionView, plan: &mut Pla
 }
 
 /// Takes revisions that neither serve nor are wanted out of the way.
-fn retire(
-    snapshot: &Snapshot,
-    target: &RevisionView,
-    at_address: bool,
-    moved_at: Option<Timestamp>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let address = snapshot.family.service.as_ref().and_then(|s| s.number);
-    let wants_room = pods_of(snapshot, target.number).any(|pod| pod.unschedulable.is_some())
-        || set(snapshot, target.number).is_some_and(|s| s.failure.is_some());
-    for old in &snapshot.family.replica_sets {
-        if old.number == target.number || old.meta.deleting {
+fn retire(world: &World, record: &RolloutRecord, sizes: Sizes, plan: &mut Plan) {
+    let wanted = [stable(record), candidate(record)];
+    let homes = wanted.map(|number| number.and_then(|number| world.set(number)));
+    let is_home = |uid: &str| homes.iter().flatten().any(|set| set.meta.uid == uid);
+    let wants_room = wanted.iter().flatten().any(|number| wants_room(world, *number));
+    let (surge, _) = steps::bounds(record, world.desired);
+    let taken = sizes.stable + if candidate(record).is_some() { sizes.candidate } else { 0 };
+    for old in &world.snapshot.family.replica_sets {
+        let unused = !is_home(&old.meta.uid) && world.is_unrouted(old.number);
+        if old.meta.deleting || !unused {
             continue;
         }
-        let behind_address = address == Some(old.number);
-        let drained_at = moved_at.map(|at| at + DRAIN).filter(|_| old.available > 0);
-        let idle = if behind_address {
-            // It answers nobody and holds the place that the target waits for.
-            wants_room && old.observed && old.available == 0 && !at_address
-        } else {
-            wants_room || drained_at.is_none_or(|at| now >= at)
-        };
-        if idle {
-            plan.writes.push(Write::delete(Kind::ReplicaSet, &old.meta));
-        } else if let Some(at) = drained_at.filter(|_| !behind_address) {
-            plan.wake(at);
+        // For a quick way back; not beyond the surge, nor where another pod waits for the place.
+        let fits = !wants_room && taken + old.replicas <= world.desired + surge;
+        let previous = record.previous.as_ref().filter(|p| p.revision as u64 == old.number);
+        let aborted = record.aborted.as_ref().filter(|_| record.candidate == Some(old.number as i64));
+        let since = previous.map(|p| p.moved_at.0).or(aborted.map(|a| a.at.0));
+        match since.map(|since| since + KEPT) {
+            Some(until) if world.now < until && old.available > 0 && fits => plan.wake(until),
+            _ => plan.writes.push(Write::delete(Kind::ReplicaSet, &old.meta)),
         }
     }
 }
 
-fn pods_of(snapshot: &Snapshot, number: u64) -> impl Iterator<Item = &PodView> {
+/// A pod finds no node, or none may be made.
+pub(super) fn wants_room(world: &World, number: u64) -> bool {
+    pods_of(world.snapshot, number).any(|pod| pod.unschedulable.is_some())
+        || world.set(number).is_some_and(|set| set.failure.is_some())
+}
+
+/// Pods that answer for a revision, or will once they are ready.
+pub(super) fn pods_of(snapshot: &Snapshot, number: u64) -> impl Iterator<Item = &PodView> {
     let pods = snapshot.family.pods.iter().map(|pod| &**pod);
-    pods.filter(move |pod| pod.number == Some(number) && !pod.meta.deleting)
+    pods.filter(move |pod| pod.serves(number) && !pod.meta.deleting)
 }
 
-/// Finds the fault of the target's pods, or says how far they are.
-fn look_at_pods(
-    snapshot: &Snapshot,
-    target: &RevisionView,
-    set: &ReplicaSetView,
-    desired: i32,
-    at_address: bool,
-    plan: &mut Plan,
-) {
-    let name = &set.meta.name;
-    let ready = format!("{} of {desired} replicas of {name} are ready", set.available);
-    if let Some(message) = set.failure.as_deref().filter(|_| set.live < desired) {
-        plan.report.blame(faults::of_refusal(message).of(name));
-    }
-    let mut waits: Option<(Reason, String)> = None;
-    for pod in pods_of(snapshot, target.number).filter(|pod| !pod.ready) {
-        // A pod that the kubelet gave up on was replaced: it matters while there are too few.
-        let matters = pod.phase != PodPhase::Failed || set.available < desired;
-        if let Some(fault) = faults::of_pod(snapshot, pod, Some(name)).filter(|_| matters) {
-            plan.report.blame(fault.of(name));
-        }
-        let pod_name = &pod.meta.name;
-        let state = snapshot.revision_state(pod, name).map(|s| s.phase);
-        let stage = match state {
-            _ if pod.scheduled_at.is_none() && !pod.devices.is_empty() => {
-                (Reason::WaitingForGPU, format!("{ready}; pod {pod_name} waits for a node"))
-            }
-            _ if pod.phase == PodPhase::Pending => {
-                (Reason::CreatingPods, format!("{ready}; pod {pod_name} is starting"))
-            }
-            Some(RevisionPhase::Fetching) => {
-                (Reason::LoadingModel, format!("{ready}; pod {pod_name} fetches the model"))
-            }
-            Some(RevisionPhase::WarmingUp) => {
-                (Reason::LoadingModel, format!("{ready}; pod {pod_name} warms the model up"))
-            }
-            _ => (Reason::LoadingModel, format!("{ready}; pod {pod_name} loads the model")),
-        };
-        waits.get_or_insert(stage);
-    }
-    let (reason, message) = match waits {
-        Some(stage) if set.available < desired => stage,
-        _ if set.available < desired || at_address => (Reason::CreatingPods, ready),
-        _ => (Reason::Promoting, format!("{ready}; the address moves to it")),
-    };
-    say(plan, reason, message);
+fn owned<'a>(snapshot: &'a Snapshot, set: &'a ReplicaSetView) -> impl Iterator<Item = &'a PodView> {
+    let pods = snapshot.family.pods.iter().map(|pod| &**pod);
+    pods.filter(|pod| pod.meta.owner_uid.as_ref() == Some(&set.meta.uid) && !pod.meta.deleting)
+}
+
+/// Live pods of a ReplicaSet.
+pub(super) fn pods_in<'a>(
+    snapshot: &'a Snapshot,
+    set: &'a ReplicaSetView,
+) -> impl Iterator<Item = &'a PodView> {
+    owned(snapshot, set).filter(|pod| matches!(pod.phase, PodPhase::Pending | PodPhase::Running))
 }
 
 fn remove_failed(snapshot: &Snapshot, plan: &mut Plan) {
     for set in &snapshot.family.replica_sets {
-        let mut failed: Vec<&PodView> =
-            pods_of(snapshot, set.number).filter(|pod| pod.phase == PodPhase::Failed).collect();
+        let failed = owned(snapshot, set).filter(|pod| pod.phase == PodPhase::Failed);
+        let mut failed: Vec<&PodView> = failed.collect();
         failed.sort_by_key(|pod| std::cmp::Reverse(pod.meta.created));
         for pod in failed.into_iter().skip(FAILED_KEPT) {
             plan.writes.push(Write::delete(Kind::Pod, &pod.meta));
@@ -189,26 +160,8 @@ fn remove_failed(snapshot: &Snapshot, plan: &mut Plan) {
     }
 }
 
-fn progress_without_target(plan: &mut Plan) {
-    let waits = plan.report.resolution.clone();
-    let message = waits.map(|f| f.message).unwrap_or_else(|| "the source is being resolved".into());
-    say(plan, Reason::Resolving, message);
-}
-
-fn deadline(snapshot: &Snapshot, target: &RevisionView, now: Timestamp, plan: &mut Plan) {
-    let Some(set) = set(snapshot, target.number).filter(|_| !plan.report.complete) else { return };
-    let limit = i64::from(snapshot.deployment.spec.progress_deadline_seconds.unwrap_or(1800));
-    // A settled revision that lost a pod is no rollout.
-    if snapshot.family.service.as_ref().and_then(|s| s.number) == Some(target.number) && set.available > 0 {
-        return;
-    }
-    if seconds_since(set.meta.created, now) >= limit {
-        plan.report.deadline_exceeded = true;
-    } else {
-        plan.wake(set.meta.created + SignedDuration::from_secs(limit));
-    }
-}
-
-fn say(plan: &mut Plan, reason: Reason, message: String) {
-    plan.report.progress = Some(Finding::new(reason, message));
+/// The revision that answers, or is the first to.
+pub fn serving(route: &ModelRouteSpec) -> Option<u64> {
+    let heaviest = || route.backends.iter().max_by_key(|b| b.weight).map(|b| b.revision);
+    route.rollout.stable.or_else(heaviest).and_then(|number| number.try_into().ok())
 }

@@ -6,10 +6,12 @@ use serde_json::json;
 use super::faults::{of_pod, of_refusal};
 use super::*;
 use crate::api::{ModelDeployment, Reason};
-use crate::formats::{GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest};
-use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, Settings, Terminated};
+use crate::formats::{
+    GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, Slot, SourceRequest,
+};
+use crate::observe::{ContainerView, Family, Meta, PodPhase, PodView, ServiceView, Settings, Terminated};
 
-fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
+pub(super) fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
     let deployment: ModelDeployment = serde_json::from_value(json!({
         "apiVersion": "modelwright.dev/v1alpha1", "kind": "ModelDeployment",
         "metadata": { "name": "fraud", "namespace": "payments", "uid": "u0", "generation": 1 },
@@ -21,6 +23,9 @@ fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
         family: Family::default(),
         pod_states: HashMap::new(),
         gpu_holders: BTreeMap::new(),
+        evidence: Default::default(),
+        gateways: Default::default(),
+        scaling: None,
         settings: Arc::new(Settings {
             loader_image: "registry.example/modelwright:1.0".into(),
             server_image: "registry.example/modelwright-server".into(),
@@ -49,7 +54,7 @@ fn full_spec() -> serde_json::Value {
     })
 }
 
-fn mk_resolved(snapshot: &Snapshot) -> Resolved {
+pub(super) fn mk_resolved(snapshot: &Snapshot) -> Resolved {
     let request: SourceRequest = revision::source_request(&snapshot.deployment.spec.model);
     let pin = Some(Pin::VersionId("3sL4".into()));
     let files = vec![PinnedFile { path: "model.onnx".into(), size: 400 << 20, pin }];
@@ -65,9 +70,13 @@ fn the_rendered_objects_are_as_they_were() {
     let snapshot = mk_snapshot(full_spec());
     let data = children::revision_data(&snapshot, 8, mk_resolved(&snapshot));
     let revision = children::recorded(&snapshot, 8, data);
+    let world = world::World::of(&snapshot, Some(&revision), Timestamp::UNIX_EPOCH);
+    let Some(Write::Create { body: replica_set, .. }) = children::replica_set(&world, None, 8, 3) else {
+        panic!("nothing to create");
+    };
     let objects = json!({
-        "replicaSet": children::replica_set(&snapshot, &revision, 3, None),
-        "service": children::service(&snapshot, 8),
+        "replicaSet": replica_set,
+        "service": children::service(&snapshot, None),
         "podDisruptionBudget": children::disruption_budget(&snapshot),
         "resolvePod": children::resolve_pod(&snapshot).1,
     });
@@ -130,6 +139,66 @@ fn rendered(runtime: serde_json::Value) -> (Vec<String>, serde_json::Value) {
     let template = children::revision_data(&snapshot, 8, mk_resolved(&snapshot)).template.to_value();
     let arguments = serde_json::from_value(template["spec"]["containers"][1]["args"].clone()).unwrap();
     (arguments, template["spec"].clone())
+}
+
+#[test]
+fn a_pod_runs_no_request_longer_than_it_has_to_finish_it_and_keeps_to_that_when_the_time_out_is_raised() {
+    let of = |snapshot: &Snapshot| {
+        let template = children::revision_data(snapshot, 1, mk_resolved(snapshot)).template.to_value();
+        let pod = &template["spec"];
+        let arguments = pod["containers"][1]["args"].as_array().unwrap();
+        let longest = arguments.iter().find_map(|a| a.as_str()?.strip_prefix("--request-timeout-seconds="));
+        (pod["terminationGracePeriodSeconds"].clone(), longest.map(str::to_string))
+    };
+    let spec = |timeout: serde_json::Value, grace: serde_json::Value| {
+        mk_snapshot(json!({ "model": { "uri": "s3://models/fraud/8/model.onnx" },
+            "traffic": { "requestTimeoutSeconds": timeout }, "terminationGracePeriodSeconds": grace }))
+    };
+    let none = serde_json::Value::Null;
+    for (timeout, grace, has, longest) in [
+        (none.clone(), none.clone(), 60, "50"),
+        (json!(300), none.clone(), 330, "320"),
+        (json!(300), json!(310), 310, "300"),
+        (json!(1), json!(10), 10, "1"),
+    ] {
+        let said = of(&spec(timeout.clone(), grace.clone()));
+        assert_eq!(said, (json!(has), Some(longest.to_string())), "{timeout} {grace}");
+    }
+
+    // Raised on a revision that stands: no new revision, the same pods, and the gateways wait as long as is asked.
+    let mut snapshot = spec(none.clone(), none.clone());
+    let data = children::revision_data(&snapshot, 1, mk_resolved(&snapshot));
+    let template = data.template.clone();
+    snapshot.family.revisions = vec![Arc::new(children::recorded(&snapshot, 1, data))];
+    snapshot.deployment = spec(json!(300), none).deployment;
+    let plan = plan(&snapshot, "2026-01-01T00:00:00Z".parse().unwrap());
+    assert_eq!(plan.target, Some(1));
+    let created = |kind: Kind| {
+        plan.writes.iter().find_map(|write| match write {
+            Write::Create { kind: is, body, .. } if *is == kind => Some(body.clone()),
+            _ => None,
+        })
+    };
+    let pods = created(Kind::ReplicaSet).expect("the first pods");
+    assert_eq!(pods["spec"]["template"]["spec"], template.to_value()["spec"]);
+    let route = created(Kind::ModelRoute).expect("a route");
+    assert_eq!(route["spec"]["limits"]["requestTimeoutSeconds"], 300);
+}
+
+#[test]
+fn a_service_of_an_operator_that_knew_no_tls_gets_its_port() {
+    let mut snapshot = mk_snapshot(json!({ "model": { "uri": "s3://models/fraud/8/model.onnx" } }));
+    let data = children::revision_data(&snapshot, 1, mk_resolved(&snapshot));
+    let revision = children::recorded(&snapshot, 1, data);
+    let meta = Meta { name: "fraud".into(), ..revision.meta.clone() };
+    snapshot.family.revisions = vec![Arc::new(revision)];
+    for (has_https, writes) in [(false, 1), (true, 0)] {
+        let service = ServiceView { meta: meta.clone(), number: None, to_gateways: true, has_https };
+        snapshot.family.service = Some(Arc::new(service));
+        let plan = plan(&snapshot, "2026-01-01T00:00:00Z".parse().unwrap());
+        let written = plan.writes.iter().filter(|write| write.kind() == Kind::Service).count();
+        assert_eq!(written, writes, "{has_https}");
+    }
 }
 
 #[test]
@@ -208,8 +277,9 @@ fn what_the_administrator_sets_is_in_the_servers_environment_and_nowhere_else() 
     };
     assert_eq!(loader.get("env"), None);
     let names: Vec<_> = server["env"].as_array().unwrap().iter().map(|v| v["name"].clone()).collect();
-    assert_eq!(names, ["POD_NAME", "POD_NAMESPACE", "OTEL_EXPORTER_OTLP_ENDPOINT"]);
-    assert_eq!(server["env"][2]["value"], "http://collector:4317");
+    let own = ["POD_NAME", "POD_NAMESPACE", "POD_UID", "POD_IP", "MODELWRIGHT_GATEWAYS"];
+    assert_eq!(names, [&own[..], &["OTEL_EXPORTER_OTLP_ENDPOINT"]].concat());
+    assert_eq!(server["env"][5]["value"], "http://collector:4317");
 }
 
 #[test]
@@ -232,7 +302,7 @@ fn a_refused_pod_is_named_by_its_cause() {
     }
 }
 
-fn mk_pod() -> PodView {
+pub(super) fn mk_pod() -> PodView {
     PodView {
         meta: Meta {
             family: ("payments".into(), "fraud".into()),
@@ -243,20 +313,22 @@ fn mk_pod() -> PodView {
             created: Timestamp::UNIX_EPOCH,
             deleting: false,
         },
-        number: Some(8),
+        slots: vec![Slot { revision: 8, port: 8080, fetch_only: false }],
+        proven: None,
         ends_by: None,
         phase: PodPhase::Running,
         failure: None,
         unschedulable: None,
         scheduled_at: None,
         ready: false,
+        ready_at: None,
         ip: None,
         containers: vec![],
         devices: BTreeMap::new(),
     }
 }
 
-fn mk_container(name: &str) -> ContainerView {
+pub(super) fn mk_container(name: &str) -> ContainerView {
     ContainerView { name: name.into(), started_at: None, waiting: None, terminated: None, restarts: 4 }
 }
 
@@ -323,7 +395,7 @@ fn mk_resolver(snapshot: &Snapshot, phase: PodPhase) -> PodView {
     let mut pod = mk_pod();
     pod.meta.name = children::resolve_pod(snapshot).0;
     pod.meta.owner_uid = Some("u0".into());
-    pod.number = None;
+    pod.slots.clear();
     pod.phase = phase;
     pod
 }

@@ -8,10 +8,16 @@ pub enum Kind {
     ModelDeployment,
     ControllerRevision,
     ReplicaSet,
+    ModelRoute,
     Service,
     PodDisruptionBudget,
     Pod,
     Event,
+    Deployment,
+    ServiceAccount,
+    Role,
+    RoleBinding,
+    NetworkPolicy,
 }
 
 impl Kind {
@@ -20,15 +26,21 @@ impl Kind {
             Kind::ModelDeployment => "ModelDeployment",
             Kind::ControllerRevision => "ControllerRevision",
             Kind::ReplicaSet => "ReplicaSet",
+            Kind::ModelRoute => "ModelRoute",
             Kind::Service => "Service",
             Kind::PodDisruptionBudget => "PodDisruptionBudget",
             Kind::Pod => "Pod",
             Kind::Event => "Event",
+            Kind::Deployment => "Deployment",
+            Kind::ServiceAccount => "ServiceAccount",
+            Kind::Role => "Role",
+            Kind::RoleBinding => "RoleBinding",
+            Kind::NetworkPolicy => "NetworkPolicy",
         }
     }
 }
 
-/// One request to the API server, in the ModelDeployment's namespace.
+/// One request to the API server, in one namespace.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// POST. An object of that name that is not ours is `NameConflict`, never adopted.

@@ -15,13 +15,11 @@ pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
     if let Some(fault) = degraded.filter(|c| was.is_none_or(|w| w.reason != c.reason)) {
         notes.push(Note { warning: true, reason: fault.reason.clone(), message: fault.message.clone() });
     }
-    let is_late = |s| {
-        condition(s, ConditionType::Progressing)
-            .filter(|c| c.reason == Reason::ProgressDeadlineExceeded.as_str())
-            .cloned()
-    };
-    if let (Some(late), None) = (is_late(new), is_late(old)) {
-        notes.push(Note { warning: true, reason: late.reason, message: late.message });
+    let halted = |s| condition(s, ConditionType::Progressing).filter(|c| c.status == "False").cloned();
+    if let Some(now) = halted(new)
+        && halted(old).is_none_or(|former| former.reason != now.reason)
+    {
+        notes.push(Note { warning: true, reason: now.reason, message: now.message });
     }
     // From the revision that serves: `updated_revision` is unknown while a source is resolved.
     if let (Some(from), Some(to)) = (&new.stable_revision, &new.updated_revision)
@@ -32,6 +30,16 @@ pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
         let reason = if is_known { Reason::RolloutInProgress } else { Reason::RevisionCreated };
         let message = format!("rolling out {to}; {from} serves until it is ready");
         notes.push(Note { warning: false, reason: reason.as_str().into(), message });
+    }
+    if let (Some(before), Some(after)) = (&old.autoscaling, &new.autoscaling)
+        && before.desired_replicas != after.desired_replicas
+    {
+        let message = condition(new, ConditionType::ScalingActive).map(|c| c.message.clone());
+        notes.push(Note {
+            warning: false,
+            reason: Reason::Rescaled.as_str().into(),
+            message: message.unwrap_or_default(),
+        });
     }
     let complete = |s| {
         condition(s, ConditionType::Progressing).is_some_and(|c| c.reason == Reason::RolloutComplete.as_str())

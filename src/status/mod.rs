@@ -5,22 +5,26 @@ mod conditions;
 mod events;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{LastFailure, ModelDeploymentStatus, RevisionRole, RevisionStatus, SourceStatus, labels};
+use crate::api::{
+    AutoscalingStatus, Backend, GatewayStatus, LastFailure, ModelDeploymentStatus, ModelRouteSpec,
+    RevisionRole, RevisionStatus, RolloutStatus, ScalingMetric, SourceStatus, TrafficStatus, labels,
+};
 use crate::apply::{Applied, WriteError};
 use crate::observe::{PodView, RevisionView, Snapshot};
-use crate::plan::{Finding, Plan, Report};
+use crate::plan::scale::Target;
+use crate::plan::{self, Finding, Plan, Report};
 
 pub use write::{StatusBudget, write};
 
 /// What this pass knows. Times of transition come from `write`, which alone sees the former status.
 pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestamp) -> ModelDeploymentStatus {
     let family = &snapshot.family;
-    let stable = family.service.as_ref().and_then(|s| s.number);
+    let stable = serving(snapshot);
     let report = report(plan, applied);
     let mut status = ModelDeploymentStatus {
         observed_generation: snapshot.deployment.metadata.generation,
@@ -34,16 +38,23 @@ pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestam
         }),
         stable_revision: stable.map(|number| name(snapshot, number)),
         updated_revision: plan.target.map(|number| name(snapshot, number)),
-        desired_replicas: snapshot.deployment.spec.replicas.unwrap_or(1),
+        desired_replicas: plan::desired(snapshot),
+        autoscaling: autoscaling(snapshot),
         replicas: family.replica_sets.iter().map(|s| s.live).sum(),
         ready_replicas: family.replica_sets.iter().map(|s| s.ready).sum(),
-        available_replicas: available(snapshot, stable),
-        updated_replicas: family
-            .replica_sets
-            .iter()
-            .filter(|s| Some(s.number) == plan.target)
-            .map(|s| s.live)
-            .sum(),
+        available_replicas: answering(snapshot, stable),
+        updated_replicas: plan.target.map_or(0, |target| family.live(target)),
+        traffic: traffic(snapshot),
+        gateway: family.route.as_ref().map(|route| {
+            let (replicas, acknowledged) = snapshot.gateways.count(route.generation);
+            GatewayStatus {
+                route_generation: route.generation,
+                replicas: replicas as i32,
+                acknowledged: acknowledged as i32,
+            }
+        }),
+        rollout: family.route.as_ref().and_then(|route| rollout(snapshot, &route.spec, &report)),
+        last_verb: report.verb.clone(),
         selector: Some(format!("{}={}", labels::DEPLOYMENT, snapshot.name())),
         last_failure: report.fault.as_ref().map(|f| failure(f, now)),
         ..Default::default()
@@ -70,13 +81,78 @@ fn report(plan: &Plan, applied: &Applied) -> Report {
     report
 }
 
+fn autoscaling(snapshot: &Snapshot) -> Option<AutoscalingStatus> {
+    let settings = plan::scaling_settings(snapshot)?;
+    let decision = snapshot.scaling.as_ref()?;
+    let decimal = |value: f64| format!("{:.1}", value).trim_end_matches(".0").to_string();
+    let metric = match settings.target {
+        Target::Concurrency(_) => ScalingMetric::Concurrency,
+        _ => ScalingMetric::RequestsPerSecond,
+    };
+    Some(AutoscalingStatus {
+        desired_replicas: plan::desired(snapshot),
+        metric: metric.as_str().into(),
+        current: decision.current.map(decimal),
+        target: settings.target.of_a_pod(&settings.tuning).map(decimal),
+        reason: decision.reason.as_str().into(),
+    })
+}
+
 fn name(snapshot: &Snapshot, number: u64) -> String {
     format!("{}-r{number}", snapshot.name())
 }
 
-fn available(snapshot: &Snapshot, stable: Option<u64>) -> i32 {
-    let sets = snapshot.family.replica_sets.iter();
-    sets.filter(|s| Some(s.number) == stable).map(|s| s.available).sum()
+/// The revision that answers.
+fn serving(snapshot: &Snapshot) -> Option<u64> {
+    let family = &snapshot.family;
+    let direct = family.service.as_ref().and_then(|service| service.number);
+    direct.or_else(|| family.route.as_ref().and_then(|route| plan::serving(&route.spec)))
+}
+
+/// What every gateway forwards by: nothing is said while they differ.
+fn traffic(snapshot: &Snapshot) -> Vec<TrafficStatus> {
+    let route = snapshot.family.route.as_ref();
+    let route = route
+        .filter(|route| snapshot.gateways.ready() > 0 && snapshot.gateways.acknowledged(route.generation));
+    let backends = route.iter().flat_map(|route| &route.spec.backends);
+    let share = |backend: &Backend| {
+        let number = u64::try_from(backend.revision).ok()?;
+        Some(TrafficStatus {
+            revision: name(snapshot, number),
+            percent: backend.weight,
+            ready_replicas: snapshot.family.available(&BTreeSet::from([number])),
+        })
+    };
+    backends.filter_map(share).collect()
+}
+
+fn rollout(snapshot: &Snapshot, route: &ModelRouteSpec, report: &Report) -> Option<RolloutStatus> {
+    let record = &route.rollout;
+    let candidate = u64::try_from(record.candidate?).ok()?;
+    let from = record.stable.and_then(|number| u64::try_from(number).ok());
+    let to = name(snapshot, candidate);
+    let weights = route.backends.iter().filter(|b| Some(b.revision) == record.candidate);
+    Some(RolloutStatus {
+        id: format!("{to}.{}", record.attempt),
+        from: from.map(|number| name(snapshot, number)),
+        to,
+        replacement: from.map(|_| record.replacement.as_str().into()),
+        replacement_reason: record.replacement_reason.clone(),
+        current_step_index: record.step,
+        step_count: record.steps.len() as i32,
+        weight: weights.map(|b| b.weight).sum(),
+        start_time: record.started_at.clone(),
+        pause_end_time: plan::pause_end(record).or(plan::shadow_end(route)).map(Time),
+        analysis: report.analysis.clone(),
+    })
+}
+
+/// Ready pods of the revisions that share the traffic; one that serves two of them is one.
+fn answering(snapshot: &Snapshot, stable: Option<u64>) -> i32 {
+    let route = snapshot.family.route.iter().flat_map(|route| &route.spec.backends);
+    let shares = route.filter(|b| b.weight > 0).filter_map(|b| u64::try_from(b.revision).ok());
+    let numbers: BTreeSet<u64> = shares.chain(stable).collect();
+    snapshot.family.available(&numbers)
 }
 
 fn failure(fault: &Finding, now: Timestamp) -> LastFailure {
@@ -120,7 +196,7 @@ fn revision(
         status.image = data.image.clone();
     }
     let pods = snapshot.family.pods.iter();
-    for pod in pods.filter(|pod| pod.number == Some(revision.number) && pod.ready && !pod.meta.deleting) {
+    for pod in pods.filter(|pod| pod.serves(revision.number) && pod.ready && !pod.meta.deleting) {
         let Some(state) = snapshot.revision_state(pod, &revision.meta.name) else { continue };
         status.digest = status.digest.or_else(|| state.digest.clone());
         status.device = status.device.or_else(|| state.device.clone());

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::events::condition;
 use super::*;
-use crate::api::{ConditionType, Reason};
+use crate::api::{ConditionType, Reason, RolloutRecord};
 use crate::apply::WriteError;
-use crate::formats::{GraphSummary, PodState};
-use crate::observe::{Family, Meta, PodPhase, ReplicaSetView, ServiceView, Settings};
+use crate::formats::{GraphSummary, PodState, Slot};
+use crate::observe::{Family, GatewayView, Meta, PodPhase, ReplicaSetView, RouteView, ServiceView, Settings};
 use crate::plan::Report;
+use crate::plan::scale::{self, Active, Decision, Limit};
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -38,6 +39,7 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
     .unwrap();
     let set = ReplicaSetView {
         meta: mk_meta("fraud-r1"),
+        set: "r1".into(),
         number: 1,
         replicas: desired,
         observed: true,
@@ -46,7 +48,8 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
         available,
         failure: None,
     };
-    let service = ServiceView { meta: mk_meta("fraud"), number: Some(1), moved_at: None };
+    let service =
+        ServiceView { meta: mk_meta("fraud"), number: Some(1), to_gateways: false, has_https: false };
     Snapshot {
         deployment: Arc::new(deployment),
         family: Family {
@@ -56,6 +59,9 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
         },
         pod_states: HashMap::new(),
         gpu_holders: BTreeMap::new(),
+        evidence: Default::default(),
+        gateways: Default::default(),
+        scaling: None,
         settings: Arc::new(Settings {
             loader_image: String::new(),
             server_image: String::new(),
@@ -156,17 +162,26 @@ fn a_revision_says_what_its_ready_pods_run_on() {
         "template": {},
     }))
     .unwrap();
-    let revision = RevisionView { meta: mk_meta("fraud-r1"), number: 1, data: Some(data), resolve_at: None };
+    let revision = RevisionView {
+        meta: mk_meta("fraud-r1"),
+        number: 1,
+        data: Some(data),
+        resolve_at: None,
+        restarted_at: None,
+        measured: None,
+    };
     snapshot.family.revisions = vec![Arc::new(revision)];
     let pod = PodView {
         meta: mk_meta("fraud-r1-x7k2p"),
-        number: Some(1),
+        slots: vec![Slot { revision: 1, port: 8080, fetch_only: false }],
+        proven: None,
         ends_by: None,
         phase: PodPhase::Running,
         failure: None,
         unschedulable: None,
         scheduled_at: None,
         ready: true,
+        ready_at: None,
         ip: None,
         containers: vec![],
         devices: BTreeMap::new(),
@@ -185,9 +200,184 @@ fn a_revision_says_what_its_ready_pods_run_on() {
     assert_eq!(status.revisions[0].graph_nodes, BTreeMap::from([("CPU".into(), 3), ("CUDA".into(), 120)]));
 }
 
+/// A canary of r2 with 5 %, by a route of generation 4, and gateways that forward by these.
+fn mk_canary(gateways: &[Option<i64>]) -> Snapshot {
+    let mut snapshot = mk_snapshot(2, 2);
+    let route = serde_json::from_value(json!({
+        "mode": "Forward",
+        "backends": [{ "revision": 1, "weight": 95 }, { "revision": 2, "weight": 5 }],
+        "rollout": {
+            "stable": 1, "candidate": 2, "attempt": 3, "step": 1, "stepStartedAt": now().to_string(),
+            "startedAt": now().to_string(), "replacement": "Surge",
+            "steps": [{ "setWeight": 5 }, { "pause": { "durationSeconds": 300 } }, { "setWeight": 50 }],
+        },
+    }));
+    let route = RouteView { meta: mk_meta("fraud"), generation: 4, spec: route.unwrap() };
+    snapshot.family.route = Some(Arc::new(route));
+    let mut candidate = ReplicaSetView::clone(&snapshot.family.replica_sets[0]);
+    (candidate.meta, candidate.number, candidate.available) = (mk_meta("fraud-r2"), 2, 1);
+    snapshot.family.replica_sets.push(Arc::new(candidate));
+    snapshot.family.service = Some(Arc::new(ServiceView {
+        meta: mk_meta("fraud"),
+        number: None,
+        to_gateways: true,
+        has_https: true,
+    }));
+    let view = |applied: &Option<i64>| GatewayView {
+        name: "gateway".into(),
+        ready: true,
+        leaving: false,
+        applied: *applied,
+        held: 0,
+    };
+    snapshot.gateways.pods = gateways.iter().map(view).collect();
+    snapshot
+}
+
+#[test]
+fn a_rollout_says_where_it_is_and_what_verbs_call_it() {
+    let status = derive(&mk_canary(&[Some(4)]), &mk_plan(2, false, None), &Applied::default(), now());
+    let rollout = serde_json::to_value(status.rollout.unwrap()).unwrap();
+    assert_eq!(
+        rollout,
+        json!({
+            "id": "fraud-r2.3", "from": "fraud-r1", "to": "fraud-r2", "replacement": "Surge",
+            "currentStepIndex": 1, "stepCount": 3, "weight": 5,
+            "startTime": "2026-01-01T00:00:00Z", "pauseEndTime": "2026-01-01T00:05:00Z",
+        })
+    );
+    assert_eq!(status.available_replicas, 3, "of both that share the traffic");
+
+    let mut snapshot = mk_canary(&[Some(4)]);
+    let mut route = RouteView::clone(snapshot.family.route.as_ref().unwrap());
+    route.spec.rollout = RolloutRecord { stable: Some(1), ..Default::default() };
+    snapshot.family.route = Some(Arc::new(route));
+    let status = derive(&snapshot, &mk_plan(1, true, None), &Applied::default(), now());
+    assert_eq!(status.rollout, None, "nothing is rolled out");
+}
+
+#[test]
+fn weights_are_told_as_every_gateway_has_acknowledged_them() {
+    let told = |gateways: &[Option<i64>]| {
+        let status = derive(&mk_canary(gateways), &mk_plan(2, false, None), &Applied::default(), now());
+        let gateway = status.gateway.unwrap();
+        let shares = status.traffic.into_iter().map(|t| (t.revision, t.percent, t.ready_replicas));
+        (shares.collect::<Vec<_>>(), (gateway.route_generation, gateway.replicas, gateway.acknowledged))
+    };
+    let shares = vec![("fraud-r1".to_string(), 95, 2), ("fraud-r2".to_string(), 5, 1)];
+    assert_eq!(told(&[Some(4), Some(5)]), (shares, (4, 2, 2)));
+    assert_eq!(told(&[Some(4), Some(3)]), (vec![], (4, 2, 1)), "one lags behind");
+    assert_eq!(told(&[Some(4), None]), (vec![], (4, 2, 1)), "one was not heard");
+    assert_eq!(told(&[]), (vec![], (4, 0, 0)), "there is none");
+}
+
+#[test]
+fn without_a_gateway_nothing_is_available_whatever_the_pods_say() {
+    let mut snapshot = mk_canary(&[]);
+    let plan = mk_plan(1, true, None);
+    let told = |snapshot: &Snapshot, kind| {
+        let status = derive(snapshot, &plan, &Applied::default(), now());
+        let (is, why, message) = verdict(&status, kind);
+        assert_eq!((is.as_str(), why.as_str()), ("False", "GatewayUnavailable"));
+        message
+    };
+    for kind in [ConditionType::Available, ConditionType::Ready] {
+        assert_eq!(told(&snapshot, kind), "no gateway is ready");
+    }
+    snapshot.gateways.fault = Some("gateway pod a does not start: ErrImagePull".into());
+    let message = "no gateway is ready: gateway pod a does not start: ErrImagePull";
+    assert_eq!(told(&snapshot, ConditionType::Available), message);
+
+    // An older operator's Service leads to the pods themselves.
+    let direct = mk_snapshot(2, 2);
+    let status = derive(&direct, &plan, &Applied::default(), now());
+    assert_eq!(verdict(&status, ConditionType::Available).0, "True");
+}
+
 #[test]
 fn every_condition_carries_the_generation_it_speaks_of() {
     let status = derive(&mk_snapshot(1, 1), &mk_plan(1, true, None), &Applied::default(), now());
     assert_eq!(status.observed_generation, Some(3));
     assert!(status.conditions.iter().all(|c| c.observed_generation == Some(3)));
+}
+
+fn autoscaled(desired: u32, available: i32, limited: Limit) -> Snapshot {
+    let mut snapshot = mk_snapshot(desired as i32, available);
+    let spec = &mut Arc::make_mut(&mut snapshot.deployment).spec;
+    spec.replicas = None;
+    let autoscaling = json!({ "minReplicas": 0, "maxReplicas": 4, "metric": "Concurrency", "target": 16 });
+    spec.autoscaling = serde_json::from_value(autoscaling).unwrap();
+    snapshot.scaling = Some(Decision {
+        desired,
+        reason: scale::Reason::DemandRose,
+        message: "1 to 3: demand is 2.1 pods' worth".into(),
+        current: Some(11.24),
+        active: Active::DemandReported,
+        limited,
+        wake_at: None,
+    });
+    snapshot
+}
+
+#[test]
+fn a_model_at_zero_is_ready_and_one_that_wakes_is_available() {
+    let told = |snapshot: &Snapshot, complete, kind| {
+        let status = derive(snapshot, &mk_plan(1, complete, None), &Applied::default(), now());
+        let (is, why, _) = verdict(&status, kind);
+        format!("{is} {why}")
+    };
+    let asleep = autoscaled(0, 0, Limit::WithinRange);
+    assert_eq!(told(&asleep, true, ConditionType::Ready), "True ScaledToZero");
+    assert_eq!(told(&asleep, true, ConditionType::Available), "True ScaledToZero");
+    let mut waking = autoscaled(1, 0, Limit::WithinRange);
+    assert_eq!(told(&waking, false, ConditionType::Available), "False NoReplicas", "nobody waits");
+    waking.gateways.pods.push(crate::observe::GatewayView {
+        name: "gateway".into(),
+        ready: true,
+        leaving: false,
+        applied: None,
+        held: 3,
+    });
+    assert_eq!(told(&waking, false, ConditionType::Available), "True Activating");
+    assert_eq!(told(&waking, false, ConditionType::Ready), "Unknown Starting");
+}
+
+#[test]
+fn a_decision_is_told_with_its_sentence_and_an_event() {
+    let derived = |snapshot: &Snapshot| derive(snapshot, &mk_plan(1, true, None), &Applied::default(), now());
+    let status = derived(&autoscaled(3, 2, Limit::NoGpuAvailable));
+    let told = status.autoscaling.clone().unwrap();
+    let shown = (told.metric.as_str(), told.current.as_deref(), told.target.as_deref());
+    assert_eq!(shown, ("Concurrency", Some("11.2"), Some("16")));
+    assert_eq!((told.desired_replicas, status.desired_replicas, told.reason.as_str()), (3, 3, "DemandRose"));
+    let (is, why, message) = verdict(&status, ConditionType::ScalingActive);
+    assert_eq!((is.as_str(), why.as_str()), ("True", "DemandReported"));
+    assert_eq!(message, "1 to 3: demand is 2.1 pods' worth");
+    assert_eq!(verdict(&status, ConditionType::ScalingLimited).1, "NoGPUAvailable");
+    let ready = verdict(&status, ConditionType::Ready);
+    assert_eq!(ready.2, "fraud-r1 serves with 2 of 3 replicas");
+    let notes = super::events::transitions(&derived(&autoscaled(1, 1, Limit::WithinRange)), &status);
+    let reasons: Vec<_> = notes.iter().map(|note| note.reason.as_str()).collect();
+    assert_eq!(reasons, ["Rescaled"]);
+}
+
+#[test]
+fn who_scales_a_model_without_autoscaling_is_named() {
+    let told = |snapshot: &Snapshot| {
+        let status = derive(snapshot, &mk_plan(1, true, None), &Applied::default(), now());
+        assert!(condition(&status, ConditionType::ScalingLimited).is_none());
+        verdict(&status, ConditionType::ScalingActive)
+    };
+    let mut snapshot = mk_snapshot(2, 2);
+    assert_eq!(told(&snapshot).1, "Disabled");
+    let deployment = Arc::make_mut(&mut snapshot.deployment);
+    let entry = json!([{ "manager": "kube-controller-manager", "subresource": "scale" }]);
+    deployment.metadata.managed_fields = serde_json::from_value(entry).unwrap();
+    let (is, why, message) = told(&snapshot);
+    assert_eq!((is.as_str(), why.as_str()), ("False", "ExternallyScaled"));
+    assert_eq!(message, "kube-controller-manager writes spec.replicas through the scale subresource");
+    Arc::make_mut(&mut snapshot.deployment).spec.replicas = None;
+    let (_, why, message) = told(&snapshot);
+    assert_eq!(why, "Disabled");
+    assert!(message.ends_with("kubectl scale mdep fraud --replicas=1"), "{message}");
 }

@@ -8,7 +8,14 @@ use super::super::revision::RevisionSpec;
 use super::{common_labels, revision_name};
 use crate::api::{PodOptions, ProviderName, labels};
 use crate::formats::{Assignment, Assignments, Resolved, SourceRequest, paths, ports};
-use crate::observe::{Settings, Snapshot};
+use crate::observe::{GATEWAY_NAME, Settings, Snapshot};
+
+impl RevisionSpec {
+    /// Whose memory nobody measures.
+    pub fn uses_gpu(&self) -> bool {
+        asked(self, ProviderName::CUDA) || asked(self, ProviderName::TensorRT)
+    }
+}
 
 pub(in crate::plan) const SERVER: &str = "server";
 /// Of the server, where the user gives none: enough for a model of 100 MB.
@@ -17,6 +24,10 @@ pub(in crate::plan) const DEFAULT_MEMORY: &str = "512Mi";
 const LAST_WORDS: &str = "FallbackToLogsOnError";
 const DEFAULT_CPU: &str = "100m";
 const DEFAULT_GRACE_SECONDS: i64 = 60;
+/// After SIGTERM, the server accepts for so long.
+const ACCEPTING_SECONDS: i64 = 10;
+/// Of the grace period, beyond the longest request.
+const GRACE_BEYOND_REQUEST: i64 = 30;
 const DEFAULT_STARTUP_SECONDS: i32 = 600;
 
 /// The server's image for a spec, and the runtime version in it.
@@ -99,7 +110,10 @@ pub(super) fn pod_template(
         server_mounts.push(json!({ "name": "cache", "mountPath": paths::CACHE }));
     }
 
-    let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let timeout = super::super::route::limits(&snapshot.deployment.spec, None).request_timeout_seconds;
+    let grace = spec
+        .termination_grace_period_seconds
+        .unwrap_or_else(|| DEFAULT_GRACE_SECONDS.max(timeout + GRACE_BEYOND_REQUEST));
     let mut pod = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -109,7 +123,7 @@ pub(super) fn pod_template(
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": { "matchLabels": super::selector(snapshot, number) },
+            "labelSelector": { "matchLabels": super::selector(snapshot, &format!("r{number}")) },
         }],
         "containers": [
             {
@@ -145,9 +159,7 @@ pub(super) fn pod_template(
         ],
         "volumes": volumes,
     });
-    if !settings.server_environment.is_empty() {
-        pod["containers"][1]["env"] = json!(server_environment(&settings.server_environment));
-    }
+    pod["containers"][1]["env"] = json!(server_environment(&settings.server_environment));
     place(&mut pod, snapshot, spec.service_account_name.as_deref(), spec.pod.as_ref(), true);
     json!({ "metadata": { "labels": pod_labels, "annotations": annotations }, "spec": pod })
 }
@@ -159,6 +171,9 @@ fn server_arguments(spec: &RevisionSpec, grace: i64) -> Vec<String> {
         "supervise".to_string(),
         format!("--startup-timeout-seconds={startup}"),
         format!("--grace-seconds={grace}"),
+        // A pod that is told to go accepts for ten seconds more, and answers what it has accepted. Shorter time-outs,
+        // which apply to running pods, are the gateways'.
+        format!("--request-timeout-seconds={}", (grace - ACCEPTING_SECONDS).max(1)),
     ];
     for provider in &runtime.execution_providers {
         let options = provider.options.iter().map(|(key, value)| format!(",{key}={value}"));
@@ -190,12 +205,24 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
     ParsedQuantity::try_from(quantity).ok()?.to_bytes_f64().map(|bytes| bytes as u64)
 }
 
-/// The pod's own names first, so that what the administrator sets can use them: `k8s.pod.name=$(POD_NAME)`.
+/// The pod's own names first, so that what the administrator sets can use them: `k8s.pod.name=$(POD_NAME)`. Variables,
+/// since a server of an older version would refuse an argument that it does not know.
 fn server_environment(set: &[(String, String)]) -> Vec<Value> {
-    let of_the_pod = |name, path| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let names = [of_the_pod("POD_NAME", "metadata.name"), of_the_pod("POD_NAMESPACE", "metadata.namespace")];
+    let names = [
+        ("POD_NAME", "metadata.name"),
+        ("POD_NAMESPACE", "metadata.namespace"),
+        ("POD_UID", "metadata.uid"),
+        ("POD_IP", "status.podIP"),
+    ];
+    let names = names.map(|(name, path)| {
+        (name, json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } }))
+    });
+    let gateways = format!("{GATEWAY_NAME}:{}", ports::ANNOUNCE);
+    let gateways = ("MODELWRIGHT_GATEWAYS", json!({ "name": "MODELWRIGHT_GATEWAYS", "value": gateways }));
+    let ours = names.into_iter().chain([gateways]);
+    let ours = ours.filter(|(name, _)| set.iter().all(|(other, _)| other != name)).map(|(_, value)| value);
     let set = set.iter().map(|(name, value)| json!({ "name": name, "value": value }));
-    names.into_iter().chain(set).collect()
+    ours.chain(set).collect()
 }
 
 fn server_resources(spec: &RevisionSpec) -> Value {
@@ -220,11 +247,11 @@ pub(super) fn loader_resources() -> Value {
 }
 
 /// `restricted`, and no fixed user: OpenShift picks one. Loader and server share the image's user, so no fsGroup.
-pub(super) fn pod_security() -> Value {
+pub(in crate::plan) fn pod_security() -> Value {
     json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } })
 }
 
-pub(super) fn container_security() -> Value {
+pub(in crate::plan) fn container_security() -> Value {
     json!({
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
