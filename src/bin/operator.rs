@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use modelwright::observe::Settings;
+use modelwright::observe::{GatewaySettings, Settings};
 use modelwright::operator::{Options, run};
 
 /// Manages ModelDeployments.
@@ -25,6 +25,23 @@ struct Arguments {
     /// Tag of the server's image where `runtime.version` is absent.
     #[arg(long, env = "MODELWRIGHT_RUNTIME_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     runtime_version: String,
+    /// Image of the gateways. Absent: the loader's, which is the same.
+    #[arg(long, env = "MODELWRIGHT_GATEWAY_IMAGE")]
+    gateway_image: Option<String>,
+    /// In each namespace that has a ModelDeployment.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(i32).range(1..=50))]
+    gateway_replicas: i32,
+    /// Requests and limits of a gateway, as JSON.
+    #[arg(
+        long,
+        default_value = r#"{"requests":{"cpu":"100m","memory":"64Mi"},"limits":{"memory":"512Mi"}}"#,
+        value_parser = resources
+    )]
+    gateway_resources: serde_json::Value,
+    /// After SIGTERM, a gateway finishes what it holds and forwards within so many seconds: the longest queue timeout, the
+    /// request timeout, and 10.
+    #[arg(long, default_value_t = 340, value_parser = clap::value_parser!(i64).range(10..=86400))]
+    gateway_grace_seconds: i64,
     #[arg(long, default_value = "IfNotPresent")]
     image_pull_policy: String,
     /// Added to every pod; may be repeated.
@@ -55,6 +72,14 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn resources(text: &str) -> Result<serde_json::Value, String> {
+    match serde_json::from_str(text) {
+        Ok(value @ serde_json::Value::Object(_)) => Ok(value),
+        Ok(_) => Err("want a JSON object with requests and limits".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn server_digest(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((flavour @ ("cpu" | "cuda" | "tensorrt"), digest)) if digest.starts_with("sha256:") => {
@@ -69,6 +94,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     modelwright::telemetry::init();
     let arguments = Arguments::parse();
     run(Options {
+        gateway: GatewaySettings {
+            image: arguments.gateway_image.unwrap_or_else(|| arguments.loader_image.clone()),
+            replicas: arguments.gateway_replicas,
+            resources: arguments.gateway_resources,
+            grace_seconds: arguments.gateway_grace_seconds,
+            image_pull_policy: arguments.image_pull_policy.clone(),
+            image_pull_secrets: arguments.image_pull_secret.clone(),
+        },
         settings: Settings {
             loader_image: arguments.loader_image,
             server_image: arguments.server_image,

@@ -1,5 +1,8 @@
 //! What the API server and the pods say of one ModelDeployment, read once and owned by the reconcile.
 
+mod evidence;
+mod gateway_objects;
+mod gateways;
 pub mod objects;
 mod shelf;
 mod views;
@@ -11,7 +14,11 @@ use jiff::Timestamp;
 
 use crate::api::ModelDeployment;
 use crate::formats::PodState;
+use crate::plan::scale::Decision;
 
+pub use evidence::{Counts, Evidence, Measurement};
+pub use gateway_objects::{GATEWAY_NAME, GatewayObject, GatewayRollout, GatewayShelves, gateway_labels};
+pub use gateways::{GatewayView, Gateways};
 pub use objects::Terminated;
 pub use shelf::{Family, Key, Shelf, Shelves, View};
 pub use views::*;
@@ -25,6 +32,10 @@ pub struct Snapshot {
     pub pod_states: HashMap<String, Arc<PodState>>,
     /// Who holds each extended resource that a pod of ours waits for: `namespace/name` to count.
     pub gpu_holders: BTreeMap<String, BTreeMap<String, i64>>,
+    pub gateways: Gateways,
+    /// With `spec.autoscaling`: how many pods there should be. None: nobody has decided yet.
+    pub scaling: Option<Decision>,
+    pub evidence: Evidence,
     pub settings: Arc<Settings>,
 }
 
@@ -45,6 +56,19 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The CRD in the cluster is older than this operator.
     pub crd_outdated: bool,
+}
+
+/// How the gateways of every namespace are to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewaySettings {
+    pub image: String,
+    pub replicas: i32,
+    /// Requests and limits, as Kubernetes writes them.
+    pub resources: serde_json::Value,
+    /// After SIGTERM, a gateway finishes what it holds and forwards within this.
+    pub grace_seconds: i64,
+    pub image_pull_policy: String,
+    pub image_pull_secrets: Vec<String>,
 }
 
 impl Snapshot {

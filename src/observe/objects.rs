@@ -45,6 +45,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
 macro_rules! objects {
     ($($kind:ident = $of:path { $($field:ident: $type:ty),* })+) => { $(
         #[derive(Resource, Clone, Debug, Deserialize)]
+        #[serde(rename_all = "camelCase")]
         #[resource(inherit = $of)]
         pub struct $kind {
             #[serde(deserialize_with = "metadata")]
@@ -60,6 +61,14 @@ objects! {
     Service = k8s_openapi::api::core::v1::Service { spec: ServiceSpec }
     PodDisruptionBudget = k8s_openapi::api::policy::v1::PodDisruptionBudget {}
     Pod = k8s_openapi::api::core::v1::Pod { spec: PodSpec, status: PodStatus }
+    // Of the gateways, what was written is compared whole.
+    Deployment = k8s_openapi::api::apps::v1::Deployment { spec: Value, status: DeploymentStatus }
+    ServiceAccount = k8s_openapi::api::core::v1::ServiceAccount {}
+    Role = k8s_openapi::api::rbac::v1::Role { rules: Value }
+    RoleBinding = k8s_openapi::api::rbac::v1::RoleBinding { role_ref: Value, subjects: Value }
+    NetworkPolicy = k8s_openapi::api::networking::v1::NetworkPolicy { spec: Value }
+    GatewayService = k8s_openapi::api::core::v1::Service { spec: Value }
+    GatewayBudget = k8s_openapi::api::policy::v1::PodDisruptionBudget { spec: Value }
 }
 
 macro_rules! parts {
@@ -71,7 +80,9 @@ macro_rules! parts {
 }
 
 parts! {
-    ReplicaSetSpec { replicas: Option<i32> }
+    ReplicaSetSpec { replicas: Option<i32>, template: Template }
+    Template { metadata: TemplateMetadata }
+    TemplateMetadata { labels: BTreeMap<String, String>, annotations: BTreeMap<String, String> }
     ReplicaSetStatus {
         observed_generation: Option<i64>,
         replicas: i32,
@@ -79,7 +90,15 @@ parts! {
         available_replicas: i32,
         conditions: Vec<Condition>,
     }
-    ServiceSpec { selector: Option<BTreeMap<String, String>> }
+    DeploymentStatus {
+        observed_generation: Option<i64>,
+        replicas: i32,
+        updated_replicas: i32,
+        available_replicas: i32,
+        conditions: Vec<Condition>,
+    }
+    ServiceSpec { selector: Option<BTreeMap<String, String>>, ports: Vec<ServicePort> }
+    ServicePort { name: String }
     PodSpec { containers: Vec<Container> }
     Container { resources: Resources }
     Resources { limits: BTreeMap<String, Quantity> }

@@ -2,12 +2,14 @@
 //! scanned whole for each, a million looks for a thousand objects. Only views are kept: a pod is 8 kB of JSON, its
 //! view a few hundred bytes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::watcher::Event;
 
-use super::{BudgetView, Meta, PodView, ReplicaSetView, RevisionView, ServiceView};
+use super::{
+    BudgetView, GatewayShelves, Meta, PodView, ReplicaSetView, RevisionView, RouteView, ServiceView,
+};
 
 /// Namespace and name of a ModelDeployment.
 pub type Key = (String, String);
@@ -113,9 +115,11 @@ impl<V: View> Inner<V> {
 pub struct Shelves {
     pub revisions: Shelf<RevisionView>,
     pub replica_sets: Shelf<ReplicaSetView>,
+    pub routes: Shelf<RouteView>,
     pub services: Shelf<ServiceView>,
     pub budgets: Shelf<BudgetView>,
     pub pods: Shelf<PodView>,
+    pub gateways: GatewayShelves,
 }
 
 /// Everything that carries one ModelDeployment's label, and is owned by it or by a ReplicaSet of it.
@@ -124,18 +128,46 @@ pub struct Family {
     /// By number, ascending.
     pub revisions: Vec<Arc<RevisionView>>,
     pub replica_sets: Vec<Arc<ReplicaSetView>>,
+    pub route: Option<Arc<RouteView>>,
     pub service: Option<Arc<ServiceView>>,
     pub budget: Option<Arc<BudgetView>>,
     pub pods: Vec<Arc<PodView>>,
+}
+
+impl Family {
+    /// Pods were assigned anew, so that a ReplicaSet does not say what its pods serve.
+    fn is_reassigned(&self) -> bool {
+        self.pods.iter().any(|pod| pod.proven.is_some() && !pod.meta.deleting)
+    }
+
+    /// Pods that answer for one of these revisions.
+    pub fn available(&self, revisions: &BTreeSet<u64>) -> i32 {
+        if self.is_reassigned() {
+            let answers = |pod: &PodView| pod.ready && revisions.iter().any(|number| pod.serves(*number));
+            return self.pods.iter().filter(|pod| answers(pod) && !pod.meta.deleting).count() as i32;
+        }
+        let sets = self.replica_sets.iter().filter(|set| revisions.contains(&set.number));
+        sets.map(|set| set.available).sum()
+    }
+
+    /// Pods that serve a revision, or will.
+    pub fn live(&self, revision: u64) -> i32 {
+        if self.is_reassigned() {
+            return self.pods.iter().filter(|pod| pod.holds(revision) && !pod.meta.deleting).count() as i32;
+        }
+        self.replica_sets.iter().filter(|set| set.number == revision).map(|set| set.live).sum()
+    }
 }
 
 impl Shelves {
     pub fn synced(&self) -> bool {
         self.revisions.synced()
             && self.replica_sets.synced()
+            && self.routes.synced()
             && self.services.synced()
             && self.budgets.synced()
             && self.pods.synced()
+            && self.gateways.synced()
     }
 
     /// What `uid` owns. A former ModelDeployment of the same name had another uid: its children are the garbage
@@ -150,6 +182,7 @@ impl Shelves {
         let mut pods = self.pods.family(key);
         pods.retain(|p| p.meta.owner_uid.as_deref().is_some_and(|owner| parents.contains(owner)));
         Family {
+            route: owned(self.routes.family(key), uid).into_iter().next(),
             service: owned(self.services.family(key), uid).into_iter().next(),
             budget: owned(self.budgets.family(key), uid).into_iter().next(),
             revisions,

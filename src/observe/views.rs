@@ -9,8 +9,9 @@ use super::objects::{
     ContainerStatus, ControllerRevision, Pod, PodDisruptionBudget, ReplicaSet, Service, Terminated,
 };
 use super::shelf::{Key, View};
-use crate::api::{annotations, labels};
-use crate::plan::RevisionData;
+use crate::api::{ModelRoute, ModelRouteSpec, annotations, labels};
+use crate::formats::{Assignments, Slot};
+use crate::plan::{Measured, RevisionData};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
@@ -30,22 +31,32 @@ impl Meta {
     /// None without our label: not ours to know.
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
         let deployment = meta.labels.as_ref()?.get(labels::DEPLOYMENT)?;
+        Some(Self::within(meta, deployment.clone()))
+    }
+
+    /// Of what all ModelDeployments of a namespace share: none of them is named.
+    pub fn of_gateway(meta: &ObjectMeta) -> Option<Self> {
+        let component = meta.labels.as_ref()?.get(labels::COMPONENT)?;
+        (component == labels::GATEWAY).then(|| Self::within(meta, String::new()))
+    }
+
+    fn within(meta: &ObjectMeta, deployment: String) -> Self {
         let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-        Some(Self {
-            family: (meta.namespace.clone().unwrap_or_default(), deployment.clone()),
+        Self {
+            family: (meta.namespace.clone().unwrap_or_default(), deployment),
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
             owner_uid: owner.map(|o| o.uid.clone()),
             created: meta.creation_timestamp.as_ref().map(|t| t.0).unwrap_or(Timestamp::UNIX_EPOCH),
             deleting: meta.deletion_timestamp.is_some(),
-        })
+        }
     }
 }
 
-/// The number in the label `modelwright.dev/set: r<N>`.
+/// The revision that a set was made for.
 fn set_of(labels: &Option<BTreeMap<String, String>>) -> Option<u64> {
-    labels.as_ref()?.get(labels::SET)?.strip_prefix('r')?.parse().ok()
+    Assignments::revision_of(labels.as_ref()?.get(labels::SET)?)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,17 +67,23 @@ pub struct RevisionView {
     pub data: Option<RevisionData>,
     /// The value of the verb `resolve-at` that this revision's source was last resolved for.
     pub resolve_at: Option<String>,
+    /// The value of the verb `restarted-at` when this revision was made: it is obeyed.
+    pub restarted_at: Option<String>,
+    /// What is known of its pods when none is left.
+    pub measured: Option<Measured>,
 }
 
 impl RevisionView {
     pub fn of(object: ControllerRevision) -> Option<Self> {
         let data = object.data.and_then(|data| serde_json::from_value(data).ok());
-        let verb = object.metadata.annotations.as_ref().and_then(|a| a.get(annotations::RESOLVE_AT));
+        let verb = |key| object.metadata.annotations.as_ref()?.get(key).cloned();
         Some(Self {
             meta: Meta::of(&object.metadata)?,
             number: object.revision?.try_into().ok()?,
             data,
-            resolve_at: verb.cloned(),
+            resolve_at: verb(annotations::RESOLVE_AT),
+            restarted_at: verb(annotations::RESTARTED_AT),
+            measured: verb(annotations::MEASURED).and_then(|text| serde_json::from_str(&text).ok()),
         })
     }
 }
@@ -74,6 +91,9 @@ impl RevisionView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaSetView {
     pub meta: Meta,
+    /// The label of its pods, which never changes: `r<N>` after the revision that it was made for, or `r<N>-2`.
+    pub set: String,
+    /// The revision that new pods get: an in-place swap changes it.
     pub number: u64,
     /// Asked for.
     pub replicas: i32,
@@ -88,6 +108,10 @@ pub struct ReplicaSetView {
 
 impl ReplicaSetView {
     pub fn of(object: ReplicaSet) -> Option<Self> {
+        let set = object.metadata.labels.as_ref()?.get(labels::SET)?.clone();
+        let spec = object.spec.unwrap_or_default();
+        let template = &spec.template.metadata;
+        let assigned = Slot::assigned(&template.labels, &template.annotations);
         let status = object.status.unwrap_or_default();
         let failure = status
             .conditions
@@ -96,8 +120,9 @@ impl ReplicaSetView {
             .map(|c| c.message);
         Some(Self {
             meta: Meta::of(&object.metadata)?,
-            number: set_of(&object.metadata.labels)?,
-            replicas: object.spec.and_then(|s| s.replicas).unwrap_or(1),
+            number: assigned.first().map(|slot| slot.revision).or_else(|| Assignments::revision_of(&set))?,
+            set,
+            replicas: spec.replicas.unwrap_or(1),
             observed: status.observed_generation >= object.metadata.generation,
             live: status.replicas,
             ready: status.ready_replicas,
@@ -110,18 +135,42 @@ impl ReplicaSetView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
     pub meta: Meta,
-    /// The revision that the selector names.
+    /// The revision that the selector names: an older operator's choice.
     pub number: Option<u64>,
-    pub moved_at: Option<Timestamp>,
+    /// It selects the gateways.
+    pub to_gateways: bool,
+    /// It has a port for TLS: an older operator's has not.
+    pub has_https: bool,
 }
 
 impl ServiceView {
     pub fn of(object: Service) -> Option<Self> {
-        let moved_at = object.metadata.annotations.as_ref().and_then(|a| a.get(annotations::MOVED_AT));
+        let spec = object.spec.unwrap_or_default();
+        let selector = spec.selector;
         Some(Self {
             meta: Meta::of(&object.metadata)?,
-            number: set_of(&object.spec.and_then(|s| s.selector)),
-            moved_at: moved_at.and_then(|t| t.parse().ok()),
+            number: set_of(&selector),
+            has_https: spec.ports.iter().any(|port| port.name == "https"),
+            to_gateways: selector.is_some_and(|s| {
+                s.len() == 1 && s.get(labels::COMPONENT).is_some_and(|value| value == labels::GATEWAY)
+            }),
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteView {
+    pub meta: Meta,
+    pub generation: i64,
+    pub spec: ModelRouteSpec,
+}
+
+impl RouteView {
+    pub fn of(object: ModelRoute) -> Option<Self> {
+        Some(Self {
+            meta: Meta::of(&object.metadata)?,
+            generation: object.metadata.generation?,
+            spec: object.spec,
         })
     }
 }
@@ -148,8 +197,10 @@ pub enum PodPhase {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
     pub meta: Meta,
-    /// The revision of a serving pod; none for a resolve pod.
-    pub number: Option<u64>,
+    /// What a serving pod is to hold; empty for a resolve pod.
+    pub slots: Vec<Slot>,
+    /// Those revisions of it that answer when it is ready. None: all, since it was never assigned anew.
+    pub proven: Option<Vec<u64>>,
     /// It is being deleted, and its node should be done by then.
     pub ends_by: Option<Timestamp>,
     pub phase: PodPhase,
@@ -159,6 +210,8 @@ pub struct PodView {
     pub unschedulable: Option<String>,
     pub scheduled_at: Option<Timestamp>,
     pub ready: bool,
+    /// Since when it is.
+    pub ready_at: Option<Timestamp>,
     pub ip: Option<String>,
     pub containers: Vec<ContainerView>,
     /// Extended resources (GPUs) that it holds or waits for.
@@ -178,8 +231,18 @@ pub struct ContainerView {
 
 impl PodView {
     pub fn of(object: Pod) -> Option<Self> {
-        let meta = Meta::of(&object.metadata)?;
-        let number = set_of(&object.metadata.labels);
+        Some(Self::with(Meta::of(&object.metadata)?, object))
+    }
+
+    pub fn of_gateway(object: Pod) -> Option<Self> {
+        Some(Self::with(Meta::of_gateway(&object.metadata)?, object))
+    }
+
+    fn with(meta: Meta, object: Pod) -> Self {
+        let given = object.metadata.labels.unwrap_or_default();
+        let slots = Slot::assigned(&given, &object.metadata.annotations.unwrap_or_default());
+        let serving = || Slot::serving(&given, &slots).iter().map(|slot| slot.revision).collect();
+        let proven = given.contains_key(labels::SERVES).then(serving);
         let status = object.status.unwrap_or_default();
         let phase = match status.phase.as_str() {
             "Running" => PodPhase::Running,
@@ -190,13 +253,15 @@ impl PodView {
         let failure = (phase == PodPhase::Failed).then(|| format!("{}: {}", status.reason, status.message));
         let mut view = Self {
             meta,
-            number,
+            slots,
+            proven,
             ends_by: object.metadata.deletion_timestamp.map(|t| t.0),
             phase,
             failure,
             unschedulable: None,
             scheduled_at: None,
             ready: false,
+            ready_at: None,
             ip: status.pod_ip,
             containers: status.container_statuses.into_iter().map(ContainerView::of).collect(),
             devices: BTreeMap::new(),
@@ -207,7 +272,10 @@ impl PodView {
                 ("PodScheduled", _) if condition.reason == "Unschedulable" => {
                     view.unschedulable = Some(condition.message);
                 }
-                ("Ready", "True") => view.ready = true,
+                ("Ready", "True") => {
+                    view.ready = true;
+                    view.ready_at = condition.last_transition_time.map(|t| t.0);
+                }
                 _ => {}
             }
         }
@@ -215,7 +283,21 @@ impl PodView {
         for (name, quantity) in limits.filter(|(name, _)| name.contains('/')) {
             *view.devices.entry(name).or_default() += quantity.0.parse().unwrap_or(0);
         }
-        Some(view)
+        view
+    }
+
+    pub fn holds(&self, number: u64) -> bool {
+        self.slots.iter().any(|slot| slot.revision == number)
+    }
+
+    /// It is to have a worker of this revision.
+    pub fn runs(&self, number: u64) -> bool {
+        self.slots.iter().any(|slot| slot.revision == number && !slot.fetch_only)
+    }
+
+    /// It answers for this revision, once it is ready.
+    pub fn serves(&self, number: u64) -> bool {
+        self.runs(number) && self.proven.as_ref().is_none_or(|proven| proven.contains(&number))
     }
 
     pub fn container(&self, name: &str) -> Option<&ContainerView> {
@@ -242,4 +324,4 @@ macro_rules! has_meta {
         fn meta(&self) -> &Meta { &self.meta }
     })+ };
 }
-has_meta!(RevisionView, ReplicaSetView, ServiceView, BudgetView, PodView);
+has_meta!(RevisionView, ReplicaSetView, RouteView, ServiceView, BudgetView, PodView);

@@ -1,10 +1,16 @@
 //! Wires the pipeline to a cluster: watches, lease, reconcile, pod states, health and metrics.
 
+mod gateways;
 mod http;
 mod lease;
+mod measurements;
 mod metrics;
+mod namespaces;
 mod pod_states;
+pub mod prometheus;
 mod reconcile;
+mod scaling;
+mod trials;
 mod watches;
 
 use std::net::SocketAddr;
@@ -13,6 +19,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::runtime::controller::{self, ReconcileRequest};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client, Config};
@@ -21,12 +28,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::{ModelDeployment, SCHEMA_REVISION, annotations};
 use crate::apply::{Expectations, Writer};
-use crate::observe::{Settings, Shelves};
+use crate::observe::{GatewaySettings, Settings, Shelves};
 use crate::status::StatusBudget;
 
+use gateways::GatewayStreams;
 pub use lease::Lease;
+use measurements::Measurements;
 pub use metrics::Metrics;
+use namespaces::Namespaces;
 use pod_states::PodStates;
+use scaling::Scaling;
 
 /// Reconciles at once. kube's default is unbounded, which has ended operators in the field (pgroles#209). Most wait in
 /// `create Service`: the API server gives out addresses under one lock, and with 16 places other objects waited too.
@@ -38,6 +49,7 @@ const TRIGGERS: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub settings: Settings,
+    pub gateway: GatewaySettings,
     /// Absent: the whole cluster.
     pub namespace: Option<String>,
     pub lease_namespace: String,
@@ -51,6 +63,10 @@ pub struct Options {
 pub(crate) struct Context {
     shelves: Arc<Shelves>,
     pod_states: Arc<PodStates>,
+    gateways: Arc<GatewayStreams>,
+    scaling: Arc<Scaling>,
+    measurements: Arc<Measurements>,
+    namespaces: Arc<Namespaces>,
     writer: Writer,
     expectations: Expectations,
     budget: StatusBudget,
@@ -84,9 +100,17 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let lease = Lease::new(client.clone(), &options);
     let pod_states = Arc::new(PodStates::default());
     let (trigger, triggers) = mpsc::channel(TRIGGERS);
+    let (wake, wakes) = mpsc::channel(TRIGGERS);
+    let streams = Arc::new(GatewayStreams::default());
+    let scaling = Arc::new(Scaling::default());
+    let measurements = Arc::new(Measurements::default());
     let context = Arc::new(Context {
         shelves: shelves.clone(),
         pod_states: pod_states.clone(),
+        gateways: streams.clone(),
+        scaling: scaling.clone(),
+        measurements: measurements.clone(),
+        namespaces: Arc::default(),
         writer: Writer::new(client.clone(), lease.clone(), metrics.clone()),
         expectations: Expectations::default(),
         budget: StatusBudget::default(),
@@ -99,10 +123,17 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let (store, reflected) = reflector::store();
     tokio::spawn(http::serve(listener, shelves.clone(), metrics.clone(), lease.clone(), store.clone()));
     watches::start(&client, &options, &shelves, &trigger);
-    tokio::spawn(pod_states.clone().poll(shelves.clone(), lease.clone(), trigger.clone()));
+    watches::start_gateways(&client, &options, &context, &trigger, &wake);
+    tokio::spawn(scaling.clone().run(streams.clone(), lease.clone(), trigger.clone()));
+    tokio::spawn(streams.run(shelves.clone(), lease.clone(), trigger.clone()));
+    let gateways =
+        namespaces::run(context.clone(), options.gateway.clone(), store.clone(), wakes, trigger.clone());
+    let gateways = tokio::spawn(gateways);
+    tokio::spawn(pod_states.clone().poll(shelves.clone(), lease.clone(), scaling.clone(), trigger.clone()));
+    tokio::spawn(measurements.poll(shelves.clone(), lease.clone(), trigger.clone()));
     let lease_task = tokio::spawn(lease.clone().run(metrics.clone(), stopped));
 
-    let controller = tokio::spawn(control(client, options, context, (store, reflected), triggers));
+    let controller = tokio::spawn(control(client, options, context, (store, reflected), triggers, wake));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -112,7 +143,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tracing::info!("stopping");
     // First nothing writes any more, then the lease goes.
     controller.abort();
-    let _ = controller.await;
+    gateways.abort();
+    let _ = (controller.await, gateways.await);
     let _ = stop.send(true);
     let _ = tokio::time::timeout(Duration::from_secs(5), lease_task).await;
     Ok(())
@@ -126,21 +158,37 @@ async fn control(
     context: Arc<Context>,
     (store, reflected): (reflector::Store<ModelDeployment>, reflector::store::Writer<ModelDeployment>),
     triggers: mpsc::Receiver<Trigger>,
+    wake: mpsc::Sender<String>,
 ) {
     let api: Api<ModelDeployment> = match &options.namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
+    let (known, namespaces) = (store.clone(), context.namespaces.clone());
+    let listed = namespaces.clone();
     let deployments = watcher(api, watcher::Config::default().page_size(watches::PAGE))
         .default_backoff()
-        .modify(|object| object.metadata.managed_fields = None)
+        .modify(|object| object.metadata.managed_fields = scalers(object.metadata.managed_fields.take()))
         .reflect(reflected)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                listed.listed();
+            }
+        })
         .touched_objects()
-        .filter_map(async |object| match object {
-            Ok(object) => Some(Trigger::from_obj(&object)),
-            Err(error) => {
-                tracing::warn!(%error, "the watch of ModelDeployments failed, it starts again");
-                None
+        .filter_map(move |object| {
+            let (known, namespaces, wake) = (known.clone(), namespaces.clone(), wake.clone());
+            async move {
+                let object = object
+                    .inspect_err(|error| {
+                        tracing::warn!(%error, "the watch of ModelDeployments failed, it starts again");
+                    })
+                    .ok()?;
+                let trigger = Trigger::from_obj(&object);
+                if namespaces.seen(&object, known.get(&trigger).is_some()) {
+                    let _ = wake.send(trigger.namespace.clone().unwrap_or_default()).await;
+                }
+                Some(trigger)
             }
         });
     let triggers = futures::stream::unfold(triggers, |mut rx| async { rx.recv().await.map(|t| (t, rx)) });
@@ -171,18 +219,32 @@ async fn control(
             let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
             context.expectations.forget(&key);
             context.budget.settle(&key);
+            context.scaling.forget(&key);
         }
     })
     .await;
 }
 
+/// Who scales it; of the rest of the managed fields nothing is read.
+fn scalers(fields: Option<Vec<ManagedFieldsEntry>>) -> Option<Vec<ManagedFieldsEntry>> {
+    let mut fields = fields?;
+    fields.retain(|entry| entry.subresource.as_deref() == Some("scale"));
+    fields.iter_mut().for_each(|entry| entry.fields_v1 = None);
+    (!fields.is_empty()).then_some(fields)
+}
+
 async fn crd_is_outdated(client: &Client) -> bool {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let get = api.get("modeldeployments.modelwright.dev");
+    is_outdated(&api, "modeldeployments.modelwright.dev").await
+        || is_outdated(&api, "modelroutes.modelwright.dev").await
+}
+
+async fn is_outdated(api: &Api<CustomResourceDefinition>, name: &str) -> bool {
+    let get = api.get(name);
     let crd = match tokio::time::timeout(Duration::from_secs(10), get).await {
         Ok(Ok(crd)) => crd,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the CustomResourceDefinition can't be read, its schema is not checked");
+            tracing::warn!(name, %error, "the CustomResourceDefinition can't be read, its schema is not checked");
             return false;
         }
         Err(_) => return false,

@@ -13,11 +13,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::mpsc;
 
-use super::{Lease, Trigger};
-use crate::formats::{PodState, ports};
+use super::{Lease, Scaling, Trigger};
+use crate::formats::{PodState, RevisionPhase, Slot, ports};
 use crate::observe::{Key, PodPhase, PodView, Shelves};
 
 const EVERY: Duration = Duration::from_millis(250);
+/// Of a pod that is ready, where its capacity decides something: it learns from live requests.
+const LEARNS: Duration = Duration::from_secs(15);
 /// Between two questions to one pod.
 const AGAIN: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -32,6 +34,8 @@ pub struct PodStates {
 #[derive(Default)]
 struct Heard {
     state: Option<Arc<PodState>>,
+    /// What the pod was to hold when it was asked.
+    slots: Vec<Slot>,
     asked: Option<Instant>,
     failures: u32,
 }
@@ -40,15 +44,18 @@ impl PodStates {
     /// By pod UID, for the pods given.
     pub fn of(&self, pods: &[Arc<PodView>]) -> HashMap<String, Arc<PodState>> {
         let heard = self.lock();
-        let known =
-            |pod: &Arc<PodView>| Some((pod.meta.uid.clone(), heard.get(&pod.meta.uid)?.state.clone()?));
+        let known = |pod: &Arc<PodView>| {
+            // What it said before it was assigned anew says nothing of now.
+            let known = heard.get(&pod.meta.uid).filter(|known| known.slots == pod.slots)?;
+            Some((pod.meta.uid.clone(), known.state.clone()?))
+        };
         pods.iter().filter_map(known).collect()
     }
 
     /// A ready pod was not asked yet: status would forget what it runs on.
     pub fn incomplete(&self, pods: &[Arc<PodView>]) -> bool {
         let heard = self.lock();
-        let mut ready = pods.iter().filter(|pod| pod.ready && pod.number.is_some() && !pod.meta.deleting);
+        let mut ready = pods.iter().filter(|pod| pod.ready && !pod.slots.is_empty() && !pod.meta.deleting);
         ready.any(|pod| heard.get(&pod.meta.uid).is_none_or(|h| h.asked.is_none()))
     }
 
@@ -60,6 +67,7 @@ impl PodStates {
         self: Arc<Self>,
         shelves: Arc<Shelves>,
         lease: Arc<Lease>,
+        scaling: Arc<Scaling>,
         trigger: mpsc::Sender<Trigger>,
     ) {
         let mut connector = HttpConnector::new();
@@ -72,7 +80,7 @@ impl PodStates {
             if !lease.held() {
                 continue;
             }
-            let due = self.due(shelves.pods.all());
+            let due = self.due(shelves.pods.all(), &scaling);
             let answers = futures::stream::iter(due).map(|pod| {
                 let client = client.clone();
                 async move {
@@ -89,21 +97,32 @@ impl PodStates {
         }
     }
 
-    fn due(&self, pods: Vec<Arc<PodView>>) -> Vec<Arc<PodView>> {
+    fn due(&self, pods: Vec<Arc<PodView>>, scaling: &Scaling) -> Vec<Arc<PodView>> {
         let now = Instant::now();
         let mut heard = self.lock();
         let alive: HashSet<&str> = pods.iter().map(|pod| pod.meta.uid.as_str()).collect();
         heard.retain(|uid, _| alive.contains(uid.as_str()));
         let due = |pod: &&Arc<PodView>| {
-            if pod.number.is_none() || pod.phase != PodPhase::Running || pod.ip.is_none() || pod.meta.deleting
-            {
+            let serving = !pod.slots.is_empty() && pod.phase == PodPhase::Running;
+            if !serving || pod.ip.is_none() || pod.meta.deleting {
                 return false;
             }
             let Some(known) = heard.get(&pod.meta.uid) else { return true };
-            let settled = pod.ready && known.state.as_ref().is_some_and(|s| s.ready);
+            // One with two revisions is asked for as long as it has them: either may fail alone.
+            let settled = pod.ready
+                && pod.slots.len() == 1
+                && known.slots == pod.slots
+                && known
+                    .state
+                    .as_ref()
+                    .is_some_and(|s| s.ready && s.revisions.iter().all(|r| r.phase == RevisionPhase::Proven));
             // A ready pod that can't be asked (a NetworkPolicy, say) is left alone more and more.
             let patience = if pod.ready { AGAIN * (1 << known.failures.min(6)) } else { AGAIN };
-            !settled && known.asked.is_none_or(|asked| now.duration_since(asked) >= patience)
+            let since = known.asked.map(|asked| now.duration_since(asked));
+            match settled {
+                true => since.is_some_and(|since| since >= LEARNS) && scaling.measures(&pod.meta.family),
+                false => since.is_none_or(|since| since >= patience),
+            }
         };
         pods.iter().filter(due).cloned().collect()
     }
@@ -115,9 +134,12 @@ impl PodStates {
         let first = known.asked.replace(Instant::now()).is_none();
         match state {
             None => known.failures += 1,
-            Some(state) if known.state.as_deref() == Some(&state) => known.failures = 0,
+            Some(state) if known.state.as_deref() == Some(&state) && known.slots == pod.slots => {
+                known.failures = 0;
+            }
             Some(state) => {
-                *known = Heard { state: Some(Arc::new(state)), asked: known.asked, failures: 0 };
+                let (state, slots) = (Some(Arc::new(state)), pod.slots.clone());
+                *known = Heard { state, slots, asked: known.asked, failures: 0 };
                 return Some(pod.meta.family.clone());
             }
         }
@@ -136,3 +158,6 @@ async fn ask(client: &Client<HttpConnector, Empty<Bytes>>, pod: &PodView) -> Opt
     let body = Limited::new(answer.into_body(), STATE_LIMIT).collect().await.ok()?;
     serde_json::from_slice(&body.to_bytes()).ok()
 }
+
+#[cfg(test)]
+mod tests;

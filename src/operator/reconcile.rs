@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 
 use super::Context;
-use crate::api::ModelDeployment;
+use crate::api::{ModelDeployment, RouteLimits};
 use crate::apply::{self, WriteError};
-use crate::observe::{Family, PodPhase, PodView, Snapshot};
+use crate::observe::{Evidence, Family, PodPhase, PodView, Snapshot};
 use crate::{plan, status};
 
 /// A pass that failed for the moment is tried again after this.
@@ -48,13 +48,14 @@ pub(super) async fn reconcile(
 
 async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
-    let snapshot = snapshot(deployment, context);
+    let (snapshot, gone_at) = snapshot(deployment, context);
     if !context.expectations.met(&snapshot, now) {
         return Ok(Action::requeue(Duration::from_secs(1))); // the watch event that is missing wakes us sooner
     }
     let plan = plan::plan(&snapshot, now);
     let applied = apply::apply(&context.writer, &context.expectations, &snapshot, &plan).await;
-    let mut wake_at = plan.wake_at;
+    let gone_at = gone_at.and_then(|left| SignedDuration::try_from(left).ok()).map(|left| now + left);
+    let mut wake_at = [plan.wake_at, gone_at].into_iter().flatten().min();
     if snapshot.deployment.metadata.deletion_timestamp.is_none() {
         if context.pod_states.incomplete(&snapshot.family.pods) {
             wake_at = Some(now + SignedDuration::from_secs(1)); // the poll wakes us sooner
@@ -76,17 +77,42 @@ fn until(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
     wait.map_or(RESYNC, |wait| wait.max(Duration::from_millis(10)).min(RESYNC))
 }
 
-fn snapshot(deployment: Arc<ModelDeployment>, context: &Context) -> Snapshot {
+/// And when the next gateway is gone for long enough, which no event says.
+fn snapshot(deployment: Arc<ModelDeployment>, context: &Context) -> (Snapshot, Option<Duration>) {
     let metadata = &deployment.metadata;
     let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
     let family = context.shelves.family(&key, metadata.uid.as_deref().unwrap_or_default());
-    Snapshot {
+    let route = family.route.as_ref();
+    let timeout = route.map_or(RouteLimits::default().request_timeout_seconds, |route| {
+        route.spec.limits.request_timeout_seconds
+    });
+    let timeout = Duration::from_secs(timeout.try_into().unwrap_or(0));
+    let uid = route.map(|route| route.meta.uid.as_str());
+    let (mut gateways, gone) = context.gateways.of(&key, uid, timeout, &context.shelves);
+    gateways.fault = context.namespaces.fault(&key.0, context);
+    let evidence = Evidence {
+        counts: route.map(|route| context.gateways.counts(route)).unwrap_or_default(),
+        measurements: route.map(|route| context.measurements.of(route)).unwrap_or_default(),
+    };
+    let mut snapshot = Snapshot {
         pod_states: if family.pods.is_empty() { HashMap::new() } else { context.pod_states.of(&family.pods) },
         gpu_holders: gpu_holders(context, &family),
+        gateways,
+        evidence,
+        scaling: None,
         settings: context.settings.clone(),
         deployment,
         family,
+    };
+    match plan::scaling_settings(&snapshot) {
+        Some(settings) => {
+            let known = (settings, plan::scaling_pods(&snapshot));
+            let decision = context.scaling.decide(Instant::now(), &key, known, &context.gateways);
+            snapshot.scaling = Some(decision);
+        }
+        None => context.scaling.forget(&key),
     }
+    (snapshot, gone)
 }
 
 /// Who has the devices that a pod of ours waits for, among the pods that this operator sees: its own.
