@@ -80,13 +80,15 @@ pub async fn run(folders: Folders, env: Env) {
 async fn read(path: &Path) -> Result<Vec<Assignment>, String> {
     let text = fs::read(path).await.map_err(|e| e.to_string())?;
     let read: Assignments = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    // Who runs which is the server's.
+    let all = [read.assignments, read.fetch_only].concat();
     // It names folders: nothing but a name may come in.
     let is_name = |r: &str| {
         !r.is_empty() && r.len() <= 253 && r.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     };
-    match read.assignments.iter().find(|a| !is_name(&a.revision)) {
+    match all.iter().find(|a| !is_name(&a.revision)) {
         Some(bad) => Err(format!("{:?} is no revision's name", bad.revision)),
-        None => Ok(read.assignments),
+        None => Ok(all),
     }
 }
 

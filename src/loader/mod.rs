@@ -32,7 +32,7 @@ mod web;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use address::forbidden;
+pub use crate::address::forbidden;
 pub use agent::{Folders, run as fetch};
 pub use digest::whole as digest_of;
 pub use error::{LoadError, Result};

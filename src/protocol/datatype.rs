@@ -84,3 +84,20 @@ impl fmt::Display for Datatype {
         f.write_str(self.name())
     }
 }
+
+/// IEEE 754 binary16.
+pub fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    sign * match exponent {
+        0 => fraction * 2f64.powi(-24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+    }
+}
+
+/// The upper half of a binary32.
+pub fn bfloat(bits: u16) -> f64 {
+    f32::from_bits(u32::from(bits) << 16).into()
+}

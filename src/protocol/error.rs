@@ -18,6 +18,10 @@ pub struct Error {
 pub enum Kind {
     /// 400, INVALID_ARGUMENT
     Invalid,
+    /// 401, UNAUTHENTICATED: of the gateway, as is the next.
+    Unauthenticated,
+    /// 403, PERMISSION_DENIED
+    PermissionDenied,
     /// 404, NOT_FOUND
     NotFound,
     /// 405, UNIMPLEMENTED
@@ -67,6 +71,8 @@ impl Kind {
     pub fn http_status(self) -> u16 {
         match self {
             Kind::Invalid => 400,
+            Kind::Unauthenticated => 401,
+            Kind::PermissionDenied => 403,
             Kind::NotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::SlowRequest => 408,
@@ -82,6 +88,7 @@ impl Kind {
     pub fn outcome(self) -> &'static str {
         match self {
             Kind::Invalid | Kind::MethodNotAllowed | Kind::UnsupportedMedia => "invalid",
+            Kind::Unauthenticated | Kind::PermissionDenied => "refused",
             Kind::NotFound => "not_found",
             Kind::SlowRequest | Kind::DeadlineExceeded => "deadline_exceeded",
             Kind::TooLarge => "too_large",

@@ -9,21 +9,24 @@
 //! Sources: <https://github.com/kserve/open-inference-protocol> and Triton's `extension_binary_data.md`. Nothing here
 //! knows a model, a session or a socket.
 
-pub mod grpc;
-pub mod rest;
-
+pub mod compare;
 mod datatype;
 mod error;
+pub mod grpc;
 mod infer;
 mod metadata;
 mod parameters;
+pub mod refusal;
+pub mod rest;
 mod tensor;
+mod timeout;
 
-pub use datatype::Datatype;
+pub use datatype::{Datatype, bfloat, half};
 pub use error::{Error, Kind};
 pub use infer::{InferRequest, InferResponse, RequestedOutput};
 pub use metadata::{ModelMetadata, ServerMetadata, TensorSpec};
 pub use tensor::{Tensor, bytes_elements, element_count};
+pub use timeout::grpc_timeout;
 
 /// The extensions of the protocol, all Triton's, that are spoken whole.
 pub const EXTENSIONS: &[&str] =

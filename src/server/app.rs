@@ -10,11 +10,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::watch;
 
-use super::listen::Phase;
 use super::model::{Identity, Server};
 use super::trail::Observer;
-use super::{grpc, refusal, rest};
-use crate::protocol::{Error, Kind};
+use super::{grpc, rest};
+use crate::listen::Phase;
+use crate::protocol::{Error, Kind, refusal};
+
+/// Requests that wait for a thread.
+const QUEUE: HeaderName = HeaderName::from_static("modelwright-queue");
 
 pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>, observer: Option<Arc<Observer>>) -> Router {
     let headers = identity_headers(&server.identity);
@@ -42,6 +45,9 @@ pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>, observer: Opti
                 response = better;
             }
             response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+            // Gateways choose the less busy pod by it.
+            let waiting = server.metrics.queue_depth.get().unsigned_abs();
+            response.headers_mut().insert(QUEUE, waiting.into());
             response
         }
     };
@@ -81,6 +87,10 @@ fn identity_headers(identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
 async fn unknown_path(request: Request<Body>) -> Response {
     match grpc::is_grpc(request.headers()) {
         true => grpc::failure(Error::new(Kind::MethodNotAllowed, "this server does not have this method")),
-        false => rest::Failure(Error::not_found(refusal::unknown_path(request.uri().path()))).into_response(),
+        false => {
+            let known = refusal::of_path(request.uri().path());
+            let message = known.unwrap_or("unknown path: GET /v2/openapi.json lists them");
+            rest::Failure(Error::not_found(message)).into_response()
+        }
     }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::batch::{BatchWish, Limits};
-use super::cgroup::Cgroup;
 use super::console::Console;
 use super::engine::assignment::CpuFallback;
 use super::engine::ort::{Provider, ProviderName};
 use super::model::Identity;
 use super::report::Reporter;
-use super::supervisor::{self, SupervisorOptions};
+use super::supervisor::{self, Announcer, SupervisorOptions};
 use super::trail::Observer;
 use super::worker::{self, WorkerOptions};
+use crate::cgroup::Cgroup;
 use crate::formats::{paths, ports};
 
 /// Serves an ONNX model by the Open Inference Protocol, version 2: REST and gRPC on one port.
@@ -205,10 +205,30 @@ struct Supervise {
     /// What TensorRT compiles is kept here for the next load.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
+    /// A host name with the addresses of the gateways that are told when the pod is ready; only with the pod's own names.
+    #[arg(long, value_name = "HOST:PORT", env = "MODELWRIGHT_GATEWAYS")]
+    gateways: Option<String>,
+    #[arg(long, env = "POD_NAME")]
+    pod_name: Option<String>,
+    #[arg(long, env = "POD_UID")]
+    pod_uid: Option<String>,
+    #[arg(long, env = "POD_IP")]
+    pod_ip: Option<String>,
     #[command(flatten)]
     runtime: Runtime,
     #[command(flatten)]
     stop: Stop,
+}
+
+impl Supervise {
+    fn announcer(&self) -> Option<Announcer> {
+        Some(Announcer {
+            gateways: self.gateways.clone()?,
+            pod: self.pod_name.clone()?,
+            uid: self.pod_uid.clone()?,
+            ip: self.pod_ip.as_ref()?.parse().ok()?,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +296,7 @@ fn supervise(arguments: Supervise) -> Result<u8, String> {
     let providers = arguments.runtime.providers()?;
     arguments.runtime.session_options()?;
     arguments.runtime.batching()?;
+    let announcer = arguments.announcer();
     let mut worker_arguments = arguments.runtime.arguments();
     worker_arguments.push(format!("--drain-seconds={}", arguments.stop.drain_seconds));
     worker_arguments.extend(arguments.cache_dir.map(|dir| format!("--cache-dir={}", dir.display())));
@@ -289,6 +310,7 @@ fn supervise(arguments: Supervise) -> Result<u8, String> {
         hang_timeout: Duration::from_secs(arguments.hang_timeout_seconds),
         grace: arguments.stop.grace(),
         cap_memory: providers.iter().all(|p| p.name == ProviderName::Cpu),
+        announcer,
         worker_arguments,
     };
     // Files, children and probes: one thread is plenty.

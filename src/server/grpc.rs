@@ -11,20 +11,18 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::bodies::{Share, join};
-use super::listen::Phase;
 use super::metrics::{OK, Protocol};
 use super::model::Server;
 use super::queue::{Deadline, RETRY_AFTER};
-use super::refusal;
+use crate::bodies::{Share, join};
+use crate::listen::Phase;
 use crate::protocol::grpc::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
 use crate::protocol::grpc::{decode, encode, proto};
-use crate::protocol::{Error, Kind};
+use crate::protocol::{Error, Kind, grpc_timeout, refusal};
 
 pub fn router(server: Arc<Server>, phase: watch::Receiver<Phase>) -> Router {
     let limit = server.max_request_bytes;
@@ -109,7 +107,7 @@ impl GrpcInferenceService for Service {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let flight = self.0.metrics.begin(Protocol::Grpc);
-        let timeout = grpc_timeout(request.metadata());
+        let timeout = grpc_timeout(request.metadata().as_ref());
         let result = self.answer(request.into_inner(), flight.started, timeout).await;
         flight.end(result.as_ref().map_or_else(|e| e.kind.outcome(), |_| OK));
         result.map(Response::new).map_err(status)
@@ -162,25 +160,6 @@ impl Service {
         let answer = encode(response, &request);
         statistics.encoded(ran.elapsed());
         Ok(answer)
-    }
-}
-
-/// The client's `grpc-timeout`: up to eight digits and a unit.
-fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
     }
 }
 
@@ -250,6 +229,3 @@ pub fn reworded(headers: &mut HeaderMap, packed: bool) -> Option<axum::response:
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,24 +9,19 @@
 
 mod app;
 pub mod batch;
-pub mod bodies;
-pub mod cgroup;
 pub mod cli;
 pub mod codec;
 pub mod console;
 mod describe;
 pub mod engine;
 pub mod grpc;
-pub mod listen;
 pub mod metrics;
 pub mod model;
 pub mod queue;
-mod refusal;
 pub mod report;
 pub mod rest;
 pub mod statistics;
 pub mod supervisor;
 pub mod trail;
-mod unsent;
 pub mod warmup;
 pub mod worker;

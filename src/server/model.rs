@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::bodies::Bodies;
 use super::engine::RunError;
 use super::metrics::Metrics;
 use super::queue::{self, Deadline, Queue};
 use super::trail;
+use crate::bodies::Bodies;
 use crate::protocol::{
     Error, InferRequest, InferResponse, Kind, ModelMetadata, ServerMetadata, Tensor, TensorSpec,
 };

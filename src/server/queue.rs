@@ -1,5 +1,7 @@
 //! From the sockets to the threads that run the model: one bounded queue, several takers, who share runs.
 
+mod learnt;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,6 +85,10 @@ struct State {
     former: Former<Job>,
     /// By shape: a sentence of 8 tokens costs less than one of 512.
     curves: HashMap<Shape, Curve>,
+    /// Of runs that nothing shares.
+    alone: Curve,
+    /// Of a request, on average.
+    rows: f64,
     /// Rows that threads work on.
     running: usize,
     /// By thread: the run that it is at.
@@ -90,6 +96,8 @@ struct State {
     /// Threads that sleep. The last is woken first: its core's caches still hold the weights, and two threads that take
     /// turns at one client's requests took a fifth longer.
     idle: Vec<Thread>,
+    /// A thread looks for a request, awake.
+    watched: bool,
     closed: bool,
     /// An output did not follow its inputs: no run is shared any more.
     unbatched: bool,
@@ -104,8 +112,15 @@ struct Current {
 /// Shapes whose curves are kept; a client that sends another each time must not fill the memory.
 const MAX_CURVES: usize = 256;
 
+/// Requests whose rows are remembered.
+const RECENT: f64 = 64.0;
+
 /// The moment after a shared run, as a part of its time: a twentieth is what the larger batch saves at least.
 const MOMENT: u32 = 20;
+
+/// After one request alone, a thread looks for the next for so long, and no longer than that moment, before it sleeps:
+/// to be woken takes a tenth of a millisecond on a virtual machine.
+const WATCH: Duration = Duration::from_micros(400);
 
 impl Queue {
     /// Starts one thread a runner. ONNX Runtime blocks its thread, so these are never tokio's.
@@ -119,9 +134,12 @@ impl Queue {
         let state = State {
             former: Former::new(limits, delay),
             curves: HashMap::new(),
+            alone: Curve::default(),
+            rows: 1.0,
             running: 0,
             runs: runners.iter().map(|_| None).collect(),
             idle: Vec::new(),
+            watched: false,
             closed: false,
             unbatched: false,
         };
@@ -178,21 +196,6 @@ impl Queue {
             }
         }
     }
-
-    /// Rows of one run at most, whatever is learnt, where they lie along the first axis of every tensor.
-    pub fn max_batch_size(&self) -> Option<usize> {
-        let Batching { axes, max_rows, .. } = self.shared.batching.as_ref()?;
-        let first = axes.inputs.iter().chain(&axes.outputs).all(|axis| *axis == 0);
-        first.then(|| max_rows.unwrap_or(MAX_ROWS))
-    }
-
-    /// Rows of one run at most, of the shape that is learnt best; None: runs are not shared.
-    pub fn row_limit(&self) -> Option<usize> {
-        let batching = self.shared.batching.as_ref()?;
-        let state = self.shared.lock();
-        let learnt = state.curves.values().map(Curve::cap).max().unwrap_or_else(|| Curve::default().cap());
-        (!state.unbatched).then(|| batching.max_rows.unwrap_or(MAX_ROWS).min(learnt))
-    }
 }
 
 impl Drop for Queue {
@@ -215,10 +218,9 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.shared.lock();
-        let gone = state.former.remove(ticket);
+        let _gone = state.former.remove(ticket); // megabytes, maybe: not dropped under the lock
         self.shared.count(&state);
         drop(state);
-        drop(gone); // megabytes, maybe: not under the lock
     }
 }
 
@@ -266,8 +268,9 @@ impl Shared {
             Ok(ticket) => ticket,
             Err(_) => return Err(Error::new(Kind::Unavailable, "the queue is full")),
         };
+        state.rows += (rows as f64 - state.rows) / RECENT;
         self.count(&state);
-        let wake = state.idle.pop();
+        let wake = if state.former.len() > usize::from(state.watched) { state.idle.pop() } else { None };
         drop(state);
         if let Some(thread) = wake {
             thread.unpark();
@@ -306,7 +309,6 @@ impl Shared {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// One thread's life.
     fn work(&self, index: usize, mut runner: Box<dyn Runner>) {
         let mut expired = Vec::new();
         let mut gather = Gather { rows: 0, until: Instant::now() };
@@ -338,6 +340,9 @@ impl Shared {
 
     /// Waits for the next batch. None: the end.
     fn take(&self, index: usize, gather: Gather, expired: &mut Vec<Entry<Job>>) -> Option<Vec<Entry<Job>>> {
+        let watched_until = gather.until.min(Instant::now() + WATCH);
+        // Where several clients take turns, their sockets need the core more.
+        let is_alone = |state: &State| gather.rows == 0 && state.running == 0 && !state.watched;
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -363,6 +368,16 @@ impl Shared {
                     return Some(batch);
                 }
                 Take::Nothing if state.closed => return None,
+                Take::Nothing if is_alone(&state) && now < watched_until => {
+                    state.watched = true;
+                    drop(state);
+                    while self.metrics.queue_depth.get() == 0 && Instant::now() < watched_until {
+                        std::hint::spin_loop();
+                    }
+                    state = self.lock();
+                    state.watched = false;
+                    continue;
+                }
                 Take::Nothing => None,
                 Take::Wait(until) => Some(until),
             };
@@ -464,7 +479,9 @@ impl Shared {
         if result.is_ok() {
             self.metrics.statistics.executed(requests, rows, took);
         }
-        if result.is_ok() && *shape != Shape::Alone {
+        if result.is_ok() && *shape == Shape::Alone {
+            self.lock().alone.observe(1, took.as_secs_f64());
+        } else if result.is_ok() {
             let mut state = self.lock();
             if state.curves.len() >= MAX_CURVES && !state.curves.contains_key(shape) {
                 state.curves.clear();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::console::Console;
 use super::model::Server;
-use crate::formats::{BatchingState, RevisionPhase};
+use crate::formats::{BatchingState, Capacity, RevisionPhase};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Report {
     pub graph_nodes: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<BatchingState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// So far: `load`, `warmup`.
     #[serde(default)]
     pub seconds: BTreeMap<String, f64>,
@@ -43,6 +45,7 @@ impl Report {
             device: None,
             graph_nodes: BTreeMap::new(),
             batching: None,
+            capacity: None,
             seconds: BTreeMap::new(),
         }
     }

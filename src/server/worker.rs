@@ -13,19 +13,19 @@ use tokio::sync::watch;
 
 use super::app;
 use super::batch::{BatchWish, Limits};
-use super::cgroup::Cgroup;
 use super::engine::assignment::CpuFallback;
 use super::engine::cache::CachePlace;
 use super::engine::ort::{self, LoadOptions, Provider, ProviderName};
 use super::engine::{LoadError, Reason, RunError};
-use super::listen::{self, Phase};
 use super::metrics::Metrics;
 use super::model::{Identity, Model, Server};
 use super::queue::Queue;
 use super::report::{Report, Reporter};
 use super::trail::Observer;
 use super::warmup::{WarmUp, add_session, prove_batching, warm_up};
-use crate::formats::{BatchingState, RevisionPhase};
+use crate::cgroup::Cgroup;
+use crate::formats::{BatchingState, Capacity, RevisionPhase};
+use crate::listen::{self, Patience, Phase};
 use crate::onnx::{MAX_READ, Walk};
 
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub async fn run(
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let router = app::router(server.clone(), phases.clone(), observer);
-    let mut serving = pin!(listen::serve(listener, router, phases));
+    let mut serving = pin!(listen::serve(listener, router, phases, Patience::default()));
     let mut gone = pin!(reporter.gone());
     let mut loading = {
         let (reporter, metrics) = (reporter.clone(), metrics.clone());
@@ -96,12 +96,13 @@ pub async fn run(
     };
     let mut proven: Option<Report> = None;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    loop {
+    let drain = loop {
         tokio::select! {
             () = &mut serving => return Ok(0),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = &mut gone => break,
+            _ = terminate.recv() => break drain,
+            // Whoever says so knows that nobody sends anything any more.
+            _ = interrupt.recv() => break Duration::ZERO,
+            _ = &mut gone => break drain,
             loaded = &mut loading, if proven.is_none() => {
                 let loaded = loaded.unwrap_or_else(|panic| {
                     Err(LoadError { reason: Reason::CrashLooping, message: format!("loading failed: {panic}") })
@@ -123,6 +124,7 @@ pub async fn run(
                 if let (Some(report), Ok(model)) = (&mut proven, server.model()) {
                     model.queue.end_overlong();
                     tell_batching(report, model.queue.row_limit(), &reporter, &metrics);
+                    tell_capacity(report, model.queue.capacity(), &reporter);
                 }
             }
             () = server.poisoned.notified() => {
@@ -133,7 +135,7 @@ pub async fn run(
                 return Ok(EXIT_POISONED);
             }
         }
-    }
+    };
 
     // A model that is still loading has no requests to finish, and can't be interrupted.
     if proven.is_none() {
@@ -163,6 +165,22 @@ fn tell_batching(report: &mut Report, limit: Option<usize>, reporter: &Reporter,
         batching.reason = Some("an output of the model does not follow its inputs".into());
     }
     reporter.send(report);
+}
+
+/// Says what the pod takes, whenever that has changed by a good deal: each time somebody decides anew.
+fn tell_capacity(report: &mut Report, capacity: Option<Capacity>, reporter: &Reporter) {
+    const NEWS: f64 = 1.2;
+    let Some(now) = capacity else { return };
+    let same = |told: Capacity| {
+        now.per_second < NEWS * told.per_second
+            && told.per_second < NEWS * now.per_second
+            && now.concurrency < NEWS * told.concurrency
+            && told.concurrency < NEWS * now.concurrency
+    };
+    if !report.capacity.is_some_and(same) {
+        report.capacity = capacity;
+        reporter.send(report);
+    }
 }
 
 /// Loads and proves the model; blocks.

@@ -19,7 +19,7 @@ pub fn check(message: &[u8]) -> Result<(), String> {
             // parameters, outputs and theirs, raw_input_contents
             4 | 7 => parts += 1,
             6 => parts += 1 + count(value, 2)?,
-            5 => parts += 1 + check_input(value)?,
+            5 => parts += 1 + check_tensor(value)?,
             _ => {}
         }
         match parts > MAX_PARTS {
@@ -29,10 +29,30 @@ pub fn check(message: &[u8]) -> Result<(), String> {
     })
 }
 
-/// The number of an input's parameters.
-fn check_input(input: &[u8]) -> Result<usize, String> {
+/// Refuses a `ModelInferResponse` with more parts than any model has.
+///
+/// # Errors
+/// A sentence.
+pub fn check_response(message: &[u8]) -> Result<(), String> {
+    let mut parts = 0;
+    each(message, |field, value| {
+        match field {
+            // parameters, raw_output_contents
+            4 | 6 => parts += 1,
+            5 => parts += 1 + check_tensor(value)?,
+            _ => {}
+        }
+        match parts > MAX_PARTS {
+            true => Err(format!("more than {MAX_PARTS} tensors and parameters")),
+            false => Ok(()),
+        }
+    })
+}
+
+/// The number of a tensor's parameters.
+fn check_tensor(tensor: &[u8]) -> Result<usize, String> {
     let (mut parameters, mut axes, mut strings) = (0, 0, 0);
-    each(input, |field, value| {
+    each(tensor, |field, value| {
         match field {
             // An axis alone, or a packed list of them.
             3 if value.is_empty() => axes += 1,

@@ -72,8 +72,33 @@ fn answers_take_the_request_s_form_but_half_precision_is_always_raw() {
 }
 
 #[test]
+fn an_answer_is_read_as_it_was_written() {
+    for datatype in [Datatype::Int16, Datatype::Fp16] {
+        let tensor = Tensor::new("y".into(), datatype, vec![1], Bytes::from_static(&[1, 2])).unwrap();
+        let response = InferResponse { outputs: vec![tensor.clone()], ..Default::default() };
+        for binary_output in [false, true] {
+            let request = InferRequest { binary_output, ..Default::default() };
+            let message = encode(response.clone(), &request).encode_to_vec();
+            assert_eq!(decode_response(message.into()).unwrap(), std::slice::from_ref(&tensor));
+        }
+    }
+    let unknown = proto::ModelInferResponse {
+        outputs: vec![InferOutputTensor { name: "y".into(), datatype: "FP8".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let error = decode_response(unknown.encode_to_vec().into()).unwrap_err();
+    assert_eq!(error.message, "output \"y\": unknown datatype \"FP8\"");
+    // Two bytes a tensor on the wire, and more in memory than that is worth.
+    let error = decode_response([0x2a, 0].repeat(crate::protocol::MAX_PARTS + 1).into()).unwrap_err();
+    assert!(error.message.contains("more than 16384 tensors"), "{error}");
+}
+
+#[cfg(feature = "server")]
+#[test]
 fn every_kind_of_error_has_its_code() {
     use tonic::Code;
+
+    use crate::protocol::Kind;
     for (kind, code) in [
         (Kind::Invalid, Code::InvalidArgument),
         (Kind::NotFound, Code::NotFound),

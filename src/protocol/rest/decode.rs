@@ -16,30 +16,14 @@ use crate::protocol::{Datatype, Error, InferRequest, MAX_PARTS, RequestedOutput,
 /// # Errors
 /// `Kind::Invalid`, with a message that names the tensor.
 pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest, Error> {
-    let json = match header_length {
-        None => &body[..],
-        Some(length) => body.get(..length).ok_or_else(|| {
-            Error::invalid(format!(
-                "Inference-Header-Content-Length is {length}, but the body has {} bytes",
-                body.len()
-            ))
-        })?,
-    };
+    let json = head(body, header_length)?;
     // serde would also take a list of the fields' values.
     if json.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(Error::invalid("the request must be a JSON object"));
     }
     let request: Request = serde_json::from_slice(json).map_err(|e| Error::invalid(sentence(&e)))?;
-
-    let mut binary = body.slice(json.len()..);
-    let mut inputs = Vec::with_capacity(request.inputs.0.len());
-    for input in request.inputs.0 {
-        inputs.push(input.into_tensor(&mut binary, header_length.is_some())?);
-    }
-    if !binary.is_empty() {
-        return Err(Error::invalid(format!("{} bytes follow the last tensor's binary data", binary.len())));
-    }
-
+    let binary = body.slice(json.len()..);
+    let inputs = tensors("input", request.inputs, binary, header_length.is_some())?;
     let parameters = request.parameters.unwrap_or_default();
     Ok(InferRequest {
         id: request.id.unwrap_or_default(),
@@ -51,6 +35,44 @@ pub fn decode(body: &Bytes, header_length: Option<usize>) -> Result<InferRequest
             .outputs
             .map_or_else(Vec::new, |list| list.0.into_iter().map(|Object(output)| output.into()).collect()),
     })
+}
+
+/// The tensors of an answer.
+///
+/// # Errors
+/// `Kind::Invalid`, with a message that names the tensor.
+pub fn decode_response(body: &Bytes, header_length: Option<usize>) -> Result<Vec<Tensor>, Error> {
+    let json = head(body, header_length)?;
+    let Object(answer): Object<Answer> =
+        serde_json::from_slice(json).map_err(|e| Error::invalid(sentence(&e)))?;
+    tensors("output", answer.outputs, body.slice(json.len()..), header_length.is_some())
+}
+
+/// The part of a body that is JSON.
+fn head(body: &Bytes, header_length: Option<usize>) -> Result<&[u8], Error> {
+    let Some(length) = header_length else { return Ok(body) };
+    body.get(..length).ok_or_else(|| {
+        Error::invalid(format!(
+            "Inference-Header-Content-Length is {length}, but the body has {} bytes",
+            body.len()
+        ))
+    })
+}
+
+fn tensors(
+    kind: &str,
+    list: Few<Described<'_>>,
+    mut binary: Bytes,
+    has_binary: bool,
+) -> Result<Vec<Tensor>, Error> {
+    let mut tensors = Vec::with_capacity(list.0.len());
+    for tensor in list.0 {
+        tensors.push(tensor.into_tensor(kind, &mut binary, has_binary)?);
+    }
+    if !binary.is_empty() {
+        return Err(Error::invalid(format!("{} bytes follow the last tensor's binary data", binary.len())));
+    }
+    Ok(tensors)
 }
 
 fn sentence(error: &serde_json::Error) -> String {
@@ -66,8 +88,15 @@ struct Request<'a> {
     id: Option<String>,
     parameters: Option<Parameters>,
     #[serde(borrow)]
-    inputs: Few<Input<'a>>,
+    inputs: Few<Described<'a>>,
     outputs: Option<Few<Object<Output>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
+struct Answer<'a> {
+    #[serde(borrow)]
+    outputs: Few<Described<'a>>,
 }
 
 /// A list of at most `MAX_PARTS`: each takes far more memory than text.
@@ -111,8 +140,8 @@ impl From<Output> for RequestedOutput {
     }
 }
 
-/// Tensors of a request, with their data read when the datatype stands before it (as all clients write it).
-struct Input<'a> {
+/// A tensor of a message, with its data read when the datatype stands before it (as everybody writes it).
+struct Described<'a> {
     name: String,
     datatype: Datatype,
     shape: Vec<i64>,
@@ -125,9 +154,9 @@ enum Data<'a> {
     Raw(&'a RawValue),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Described<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InputVisitor)
+        deserializer.deserialize_map(DescribedVisitor)
     }
 }
 
@@ -143,16 +172,16 @@ enum Field {
     Unknown,
 }
 
-struct InputVisitor;
+struct DescribedVisitor;
 
-impl<'de> Visitor<'de> for InputVisitor {
-    type Value = Input<'de>;
+impl<'de> Visitor<'de> for DescribedVisitor {
+    type Value = Described<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an input tensor")
+        f.write_str("a tensor")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Described<'de>, A::Error> {
         fn once<T, E: serde::de::Error>(
             slot: &mut Option<T>,
             field: &'static str,
@@ -197,7 +226,7 @@ impl<'de> Visitor<'de> for InputVisitor {
                 }
             }
         }
-        Ok(Input {
+        Ok(Described {
             name: name.ok_or_else(|| A::Error::missing_field("name"))?,
             datatype: datatype.ok_or_else(|| A::Error::missing_field("datatype"))?,
             shape: shape.ok_or_else(|| A::Error::missing_field("shape"))?,
@@ -207,10 +236,10 @@ impl<'de> Visitor<'de> for InputVisitor {
     }
 }
 
-impl Input<'_> {
-    fn into_tensor(self, binary: &mut Bytes, has_binary: bool) -> Result<Tensor, Error> {
+impl Described<'_> {
+    fn into_tensor(self, kind: &str, binary: &mut Bytes, has_binary: bool) -> Result<Tensor, Error> {
         let name = self.name;
-        let wrong = |what: String| Error::invalid(format!("input {name:?}: {what}"));
+        let wrong = |what: String| Error::invalid(format!("{kind} {name:?}: {what}"));
         let size = self.parameters.binary_data_size;
         let bytes = match (self.data, size) {
             (Some(_), Some(_)) => return Err(wrong("has both data and binary_data_size".into())),

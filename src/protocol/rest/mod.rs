@@ -5,7 +5,7 @@ mod decode;
 mod encode;
 mod object;
 
-pub use decode::decode;
+pub use decode::{decode, decode_response};
 pub use encode::{Encoded, encode};
 pub use object::Object;
 

@@ -84,6 +84,18 @@ impl Curve {
         enough.map_or(FIRST_CAP, |(rows, _)| (*rows).max(2))
     }
 
+    /// Rows of a run at the cap, `limit` at most, and what it takes; None: too little was seen.
+    pub fn knee(&self, limit: usize) -> Option<(usize, f64)> {
+        let mut known = self.sizes.iter().filter(|(_, size)| size.samples >= SAMPLES);
+        let (largest, size) = known.next_back()?;
+        let rows = self.cap().min(limit).max(1);
+        Some(self.seconds(rows).map_or((*largest, size.seconds), |seconds| (rows, seconds)))
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.sizes.values().map(|size| u64::from(size.samples)).sum()
+    }
+
     /// Seconds that a run of `rows` rows takes when nothing disturbs it; None: not known yet.
     pub fn seconds(&self, rows: usize) -> Option<f64> {
         self.line.map(|line| line.a + line.c * rows as f64)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{BatchAxes, join, split};
-use crate::protocol::{Datatype, Tensor, TensorSpec};
+use crate::protocol::{Datatype, Tensor, TensorSpec, bfloat, half};
 use crate::server::engine::{RunError, Runner};
 
 /// What is tried.
@@ -138,22 +138,8 @@ fn agree(one: &Tensor, other: &Tensor) -> bool {
         Datatype::Fp64 => pairs!(8, f64::from_le_bytes, 1e-4, 1e-5),
         // Ten bits of fraction, and seven.
         Datatype::Fp16 => pairs!(2, |v| half(u16::from_le_bytes(v)), 1e-2, 1e-3),
-        Datatype::Bf16 => {
-            pairs!(2, |v| f64::from(f32::from_bits(u32::from(u16::from_le_bytes(v)) << 16)), 4e-2, 1e-3)
-        }
+        Datatype::Bf16 => pairs!(2, |v| bfloat(u16::from_le_bytes(v)), 4e-2, 1e-3),
         _ => a == b,
-    }
-}
-
-/// IEEE 754 binary16.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
     }
 }
 

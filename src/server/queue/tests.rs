@@ -229,3 +229,25 @@ async fn a_run_is_ended_when_all_its_deadlines_have_passed_and_the_next_is_not()
     patient.abort();
     pedal.put_on();
 }
+
+#[test]
+fn the_capacity_is_all_threads_at_the_knee_of_the_curve_that_most_runs_were_of() {
+    let (queue, _puppeteer) = start_with(8, batching());
+    assert_eq!(queue.capacity(), None);
+    let threads = queue.shared.brakes.len() as f64;
+    let (shape, _) = queue.shared.shape(&tensor(1), &[0]);
+    let observe = |rows: usize| {
+        let mut state = queue.shared.lock();
+        state.curves.entry(shape.clone()).or_default().observe(rows, 0.1 * (0.2 + 0.8 * rows as f64));
+    };
+    (0..3).for_each(|_| observe(1));
+    let alone = queue.capacity().unwrap();
+    assert_eq!((alone.concurrency, alone.per_second.round()), (threads, threads * 10.0));
+    (0..3).for_each(|_| observe(4));
+    let cap = queue.row_limit().unwrap() as f64;
+    let knee = queue.capacity().unwrap();
+    assert_eq!(knee.concurrency, threads * cap);
+    assert!(knee.per_second > alone.per_second * 1.1, "{knee:?}");
+    queue.shared.lock().rows = 2.0;
+    assert_eq!(queue.capacity().unwrap().concurrency, threads * cap / 2.0, "a request has two rows");
+}

@@ -11,9 +11,9 @@ use bytes::Bytes;
 
 use super::compression::{Encoding, Unpacker};
 use super::{Failure, Path, Target};
+use crate::bodies::{Share, join, piece};
 use crate::protocol::rest::{HEADER_LENGTH, decode, encode};
 use crate::protocol::{Error, Kind};
-use crate::server::bodies::{Share, join, piece};
 use crate::server::metrics::{OK, Protocol};
 use crate::server::model::Server;
 use crate::server::queue::Deadline;

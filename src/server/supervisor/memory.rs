@@ -1,6 +1,6 @@
 //! How much memory a worker may take, and what to say when it was not enough.
 
-use crate::server::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 
 /// Kept for the supervisor, sockets and page tables.
 const RESERVE: u64 = 24 << 20;
@@ -20,10 +20,12 @@ impl Memory {
     /// RLIMIT_DATA for a worker that starts now. On cgroup v2 the kernel kills every process of a container that goes
     /// over its limit (`memory.oom.group`, set by the kubelet): the stable worker with the candidate. Below that limit
     /// a worker's own allocation fails instead, alone, and can be reported.
-    pub fn cap(&self) -> Option<u64> {
+    /// `beside`: of another, which keeps a quarter of what is in use to grow.
+    pub fn cap(&self, beside: bool) -> Option<u64> {
         let limit = self.cgroup.memory_limit().filter(|_| self.capped)?;
         let used = self.cgroup.memory_used().unwrap_or(0);
-        Some(limit.saturating_sub(used).saturating_sub(RESERVE).max(LEAST))
+        let taken = used.saturating_add(if beside { used / 4 } else { 0 });
+        Some(limit.saturating_sub(taken).saturating_sub(RESERVE).max(LEAST))
     }
 
     /// The advice of every `OutOfMemory`.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! assignment file, load status ──> slots (one a revision) ──> workers
-//! workers' reports, exits ───────────^        └──> PodState ──> admin port
+//! workers' reports, exits ───────────^        └──> PodState ──> admin port; gateways, once
 //! ```
 //! One task owns everything; it looks at the files every `TICK`, so that no event can be lost.
 
 mod admin;
+mod announce;
 mod memory;
 mod metrics;
 mod process;
@@ -19,12 +20,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+pub use self::announce::Announcer;
 use self::memory::Memory;
 use self::process::{Event, Exit, Launcher};
 use self::slot::Slot;
-use super::cgroup::Cgroup;
-use super::listen::{self, Phase};
-use crate::formats::{Assignment, Assignments, FORMAT_VERSION, LoadStatus, PodState};
+use crate::cgroup::Cgroup;
+use crate::formats::{Assignment, Assignments, FORMAT_VERSION, LoadStatus, PodState, RevisionState};
+use crate::listen::{self, Patience, Phase};
 
 #[derive(Clone, Debug)]
 pub struct SupervisorOptions {
@@ -36,12 +38,16 @@ pub struct SupervisorOptions {
     pub grace: Duration,
     /// Workers on a GPU are not capped: CUDA maps more than it uses.
     pub cap_memory: bool,
+    /// None: nobody is told when the pod is ready.
+    pub announcer: Option<Announcer>,
     /// Passed on to every worker.
     pub worker_arguments: Vec<String>,
 }
 
 /// The kubelet shows a changed annotation after 0.1 to 0.8 s; this adds a fifth of a second.
 const TICK: Duration = Duration::from_millis(200);
+/// While the loader is at work: requests may be waiting for this very pod.
+const FETCHING: Duration = Duration::from_millis(10);
 
 /// Runs until SIGTERM or SIGINT and the last worker's end; the exit code.
 pub async fn run(options: SupervisorOptions) -> std::io::Result<u8> {
@@ -53,12 +59,16 @@ pub async fn run(options: SupervisorOptions) -> std::io::Result<u8> {
 
     let (mut supervisor, mut events, states) = Supervisor::new(options)?;
     let listener: TcpListener = listen::bind(supervisor.options.admin_port).await?;
+    if let Some(announcer) = supervisor.options.announcer.clone() {
+        tokio::spawn(announce::run(announcer, states.clone()));
+    }
     let (phase, phases) = watch::channel(Phase::Serving);
-    let admin = tokio::spawn(listen::serve(listener, admin::router(states), phases));
+    let admin = tokio::spawn(listen::serve(listener, admin::router(states), phases, Patience::default()));
 
     loop {
         tokio::select! {
             _ = tick.tick() => {}
+            () = tokio::time::sleep(FETCHING), if supervisor.is_fetching() => {}
             _ = child.recv() => {}
             Some(event) = events.recv() => supervisor.told(event),
             _ = terminate.recv() => supervisor.drain(Instant::now()),
@@ -102,7 +112,7 @@ impl Supervisor {
         options: SupervisorOptions,
     ) -> std::io::Result<(Self, mpsc::Receiver<Event>, watch::Receiver<View>)> {
         let (told, events) = mpsc::channel(64);
-        let state = PodState { format_version: FORMAT_VERSION, ready: false, revisions: Vec::new() };
+        let state = pod_state(false, Vec::new());
         let (view, states) = watch::channel(View { state, metric_ports: Vec::new(), seen: Instant::now() });
         let supervisor = Self {
             launcher: Launcher::new(told, options.worker_arguments.clone())?,
@@ -129,6 +139,10 @@ impl Supervisor {
         }
     }
 
+    fn is_fetching(&self) -> bool {
+        self.draining.is_none() && self.slots.iter().any(|slot| !slot.is_fetched())
+    }
+
     fn is_over(&self) -> bool {
         self.draining.is_some() && self.slots.iter().all(|slot| slot.pid().is_none())
     }
@@ -141,18 +155,22 @@ impl Supervisor {
         if self.draining.is_none() {
             self.assign();
         }
+        // One loads at a time, and after what leaves: else a cap would not count what the others take, nor a port be free.
+        let is_running = |slot: &&Slot| slot.pid().is_some();
+        let mut is_busy = self.slots.iter().filter(is_running).any(|s| s.is_leaving() || !s.is_proven());
+        let beside = self.slots.iter().filter(is_running).count() > 0;
         for slot in &mut self.slots {
-            let leaves = self.draining.is_some() || slot.is_removed();
-            if leaves {
-                slot.stop(now, self.draining.unwrap_or(now + self.options.grace));
-                continue;
-            }
             if !slot.is_fetched() {
                 slot.fetched(read_load_status(&self.options.models, slot.assignment()));
             }
+            if self.draining.is_some() || slot.is_leaving() {
+                slot.stop(now, self.draining.unwrap_or(now + self.options.grace));
+                continue;
+            }
             slot.watch(now, self.options.startup_timeout, self.options.hang_timeout);
-            if let Some(load) = slot.wants_start(now) {
-                let cap = self.memory.cap();
+            if let Some(load) = slot.wants_start(now).filter(|_| !is_busy) {
+                is_busy = true;
+                let cap = self.memory.cap(beside);
                 let started = self.launcher.start(slot.assignment(), load, &self.options.models, cap);
                 slot.started(started, now, cap);
             }
@@ -182,16 +200,17 @@ impl Supervisor {
         };
         self.complaint = None;
         for slot in &mut self.slots {
-            if !assignments.iter().any(|a| slot.serves(a)) {
-                slot.remove();
+            match assignments.iter().find(|(assignment, _)| slot.serves(assignment)) {
+                Some((_, fetch_only)) => slot.fetch_only(*fetch_only),
+                None => slot.remove(),
             }
         }
-        for assignment in assignments {
+        for (assignment, fetch_only) in assignments {
             if !self.slots.iter().any(|s| s.serves(&assignment) && !s.is_removed()) {
-                // The same revision under other settings waits for its old worker's end: they share a port.
+                // The same revision under other settings waits for its old worker's end.
                 if !self.slots.iter().any(|s| s.assignment().revision == assignment.revision) {
-                    tracing::info!(revision = %assignment.revision, port = assignment.port, "assigned");
-                    self.slots.push(Slot::new(assignment));
+                    tracing::info!(revision = %assignment.revision, port = assignment.port, fetch_only, "assigned");
+                    self.slots.push(Slot::new(assignment, fetch_only));
                 }
             }
         }
@@ -200,23 +219,31 @@ impl Supervisor {
     fn publish(&self, now: Instant) {
         let draining = self.draining.is_some();
         let assigned = || self.slots.iter().filter(|s| !s.is_removed());
-        let ready = !draining && assigned().count() > 0 && assigned().all(Slot::is_proven);
+        // A candidate that loads, or fails, beside what serves takes no request from it.
+        let ready = !draining && assigned().any(Slot::is_proven);
         let revisions = self.slots.iter().map(|slot| slot.state(draining)).collect();
-        let state = PodState { format_version: FORMAT_VERSION, ready, revisions };
+        let state = pod_state(ready, revisions);
         let metric_ports =
             self.slots.iter().filter(|s| s.pid().is_some()).map(|s| s.assignment().port).collect();
         self.view.send_replace(View { state, metric_ports, seen: now });
     }
 }
 
-fn read_assignments(path: &Path) -> Result<Vec<Assignment>, String> {
+fn pod_state(ready: bool, revisions: Vec<RevisionState>) -> PodState {
+    PodState { format_version: FORMAT_VERSION, ready, fetches_only: true, revisions }
+}
+
+/// Each with whether only its files are wanted.
+fn read_assignments(path: &Path) -> Result<Vec<(Assignment, bool)>, String> {
     let text = std::fs::read(path).map_err(|e| format!("the assignment file can't be read: {e}"))?;
     let read: Assignments =
         serde_json::from_slice(&text).map_err(|e| format!("the assignment file is not understood: {e}"))?;
+    let run = read.assignments.into_iter().map(|assignment| (assignment, false));
+    let all: Vec<_> = run.chain(read.fetch_only.into_iter().map(|assignment| (assignment, true))).collect();
     // The name becomes a path.
-    match read.assignments.iter().find(|a| a.revision.starts_with('.') || a.revision.contains('/')) {
-        Some(bad) => Err(format!("the assignment file names a revision {:?}", bad.revision)),
-        None => Ok(read.assignments),
+    match all.iter().find(|(a, _)| a.revision.starts_with('.') || a.revision.contains('/')) {
+        Some((bad, _)) => Err(format!("the assignment file names a revision {:?}", bad.revision)),
+        None => Ok(all),
     }
 }
 

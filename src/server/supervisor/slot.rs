@@ -22,6 +22,8 @@ pub(super) struct Slot {
     failures: u32,
     retry_at: Option<Instant>,
     removed: bool,
+    /// Its files are wanted, and no worker.
+    fetch_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ struct Worker {
 }
 
 impl Slot {
-    pub fn new(assignment: Assignment) -> Self {
+    pub fn new(assignment: Assignment, fetch_only: bool) -> Self {
         Self {
             assignment,
             load: None,
@@ -58,6 +60,7 @@ impl Slot {
             failures: 0,
             retry_at: None,
             removed: false,
+            fetch_only,
         }
     }
 
@@ -81,12 +84,28 @@ impl Slot {
         self.removed
     }
 
+    /// What went wrong before is of another attempt.
+    pub fn fetch_only(&mut self, fetch_only: bool) {
+        if self.fetch_only != fetch_only {
+            tracing::info!(revision = %self.assignment.revision, fetch_only, "assigned");
+            self.fetch_only = fetch_only;
+            (self.failure, self.failures, self.retry_at) = (None, 0, None);
+        }
+    }
+
+    /// Its worker, if there is one, is to end; another may follow.
+    pub fn is_leaving(&self) -> bool {
+        self.removed || self.fetch_only || self.worker.as_ref().is_some_and(|w| w.stop_by.is_some())
+    }
+
     pub fn pid(&self) -> Option<Pid> {
         self.worker.as_ref().map(|w| w.pid)
     }
 
     pub fn is_proven(&self) -> bool {
-        self.worker.as_ref().is_some_and(|w| w.report.phase == RevisionPhase::Proven && w.exit.is_none())
+        let serves =
+            |w: &Worker| w.report.phase == RevisionPhase::Proven && w.exit.is_none() && w.stop_by.is_none();
+        self.worker.as_ref().is_some_and(serves)
     }
 
     pub fn is_fetched(&self) -> bool {
@@ -102,7 +121,7 @@ impl Slot {
 
     /// The fetched model of a worker that should start now.
     pub fn wants_start(&self, now: Instant) -> Option<&LoadStatus> {
-        let due = self.worker.is_none() && !self.removed && self.retry_at.is_none_or(|at| at <= now);
+        let due = self.worker.is_none() && !self.is_leaving() && self.retry_at.is_none_or(|at| at <= now);
         self.load.as_ref().filter(|load| due && load.phase == LoadPhase::Fetched)
     }
 
@@ -221,13 +240,15 @@ impl Slot {
         process::signal(worker.pid, Signal::KILL);
     }
 
-    /// Lets the worker finish what it has, and kills it at `by`.
+    /// Lets the worker finish what it has, and kills it at `by`. Another waits for the place of one whose files stay, and
+    /// no gateway sends it anything: it accepts no more.
     pub fn stop(&mut self, now: Instant, by: Instant) {
+        let ask = if self.fetch_only { Signal::INT } else { Signal::TERM };
         let Some(worker) = self.worker.as_mut().filter(|w| w.exit.is_none()) else { return };
         match worker.stop_by {
             None => {
                 worker.stop_by = Some(by);
-                process::signal(worker.pid, Signal::TERM);
+                process::signal(worker.pid, ask);
             }
             Some(by) if now >= by && !worker.killed => {
                 worker.killed = true;
@@ -254,6 +275,7 @@ impl Slot {
                 report.phase
             }
             None if self.failure.is_some() || load_failure.is_some() => RevisionPhase::Failed,
+            None if self.is_fetched() && self.fetch_only => RevisionPhase::Fetched,
             None if self.is_fetched() => RevisionPhase::Loading,
             None => RevisionPhase::Fetching,
         };
@@ -270,6 +292,7 @@ impl Slot {
         RevisionState {
             deployment: self.assignment.deployment.clone(),
             revision: self.assignment.revision.clone(),
+            port: worker.map(|_| self.assignment.port),
             phase,
             reason,
             message,
@@ -281,6 +304,7 @@ impl Slot {
             device: report.and_then(|r| r.device.clone()),
             graph_nodes: report.map(|r| r.graph_nodes.clone()).unwrap_or_default(),
             batching: report.and_then(|r| r.batching.clone()),
+            capacity: report.and_then(|r| r.capacity),
             seconds,
         }
     }

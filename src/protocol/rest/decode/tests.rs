@@ -81,7 +81,7 @@ fn a_bad_request_is_refused_with_a_sentence() {
         ("{}".into(), "missing field `inputs`"),
         ("{\"inputs\":[]} x".into(), "the request is not JSON"),
         (r#"{"inputs":[],"outputs":[["y"]]}"#.into(), "expected an object"),
-        (r#"{"inputs":[["x"]]}"#.into(), "expected an input tensor"),
+        (r#"{"inputs":[["x"]]}"#.into(), "expected a tensor"),
         (r#"{"inputs":[],"inputs":[]}"#.into(), "duplicate field `inputs`"),
         (r#"{"inputs":[{"name":"x","name":"y"}]}"#.into(), "duplicate field `name`"),
         (r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1]}]}"#.into(), "neither data nor binary_data_size"),

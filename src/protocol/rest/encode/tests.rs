@@ -34,6 +34,28 @@ fn every_type_with_a_json_form_is_written() {
 }
 
 #[test]
+fn an_answer_is_read_as_it_was_written() {
+    let written = response(tensor(Datatype::Int16, &[2], &[1, 2, 3, 4]));
+    for binary_output in [false, true] {
+        let request = InferRequest { binary_output, ..Default::default() };
+        let encoded = encode(&written, &request).unwrap();
+        let read = crate::protocol::rest::decode_response(&encoded.body, encoded.header_length).unwrap();
+        assert_eq!(read, written.outputs);
+    }
+    for (body, message) in [
+        ("[]", "expected an object"),
+        ("{}", "missing field `outputs`"),
+        (
+            r#"{"outputs":[{"name":"y","datatype":"INT8","shape":[2],"data":[1]}]}"#,
+            "output \"y\": data holds",
+        ),
+    ] {
+        let error = crate::protocol::rest::decode_response(&body.into(), None).unwrap_err();
+        assert!(error.message.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn what_json_can_not_carry_is_refused_and_the_way_out_is_named() {
     for (datatype, data, message) in [
         (Datatype::Fp16, vec![0, 0], "output \"y\" is FP16"),

@@ -1,6 +1,6 @@
 use super::*;
+use crate::cgroup::Cgroup;
 use crate::formats::{Assignments, LoadStatus};
-use crate::server::cgroup::Cgroup;
 
 fn memory() -> (tempfile::TempDir, Memory) {
     let folder = tempfile::tempdir().unwrap();
@@ -16,7 +16,7 @@ fn slot() -> Slot {
             "source":{"uri":"s3://m","immutable":true,"files":[]}}]}"#,
     )
     .unwrap();
-    let mut slot = Slot::new(assignments.assignments[0].clone());
+    let mut slot = Slot::new(assignments.assignments[0].clone(), false);
     let fetched: LoadStatus = serde_json::from_str(
         r#"{"formatVersion":1,"phase":"Fetched","modelFile":"model.onnx","bytes":1000}"#,
     )
@@ -62,7 +62,7 @@ fn last_words_count_more_than_the_exit() {
     let (_folder, memory) = memory();
     let mut slot = slot();
     let now = Instant::now();
-    slot.started(Ok(nobody()), now, memory.cap());
+    slot.started(Ok(nobody()), now, memory.cap(false));
     let mut failed = Report::new(RevisionPhase::Failed);
     failed.reason = Some("OutOfMemory".into());
     failed.message = Some("std::bad_alloc".into());
@@ -182,4 +182,36 @@ fn a_worker_that_gives_no_sign_of_life_is_killed_and_says_so() {
     assert_eq!((state.phase, state.reason.as_deref()), (RevisionPhase::Failed, Some("CrashLooping")));
     let said = "the worker gave no sign of life for 20 s while serving, and was replaced";
     assert_eq!(state.message.as_deref(), Some(said));
+}
+
+#[test]
+fn a_worker_beside_another_leaves_it_a_quarter_of_what_is_in_use() {
+    let (_folder, memory) = memory();
+    assert_eq!((memory.cap(false), memory.cap(true)), (Some(472 << 20), Some(468 << 20)));
+}
+
+#[test]
+fn a_worker_whose_place_another_takes_ends_and_comes_back_without_its_past() {
+    let (_folder, memory) = memory();
+    let (mut slot, now) = (slot(), Instant::now());
+    slot.started(Ok(nobody()), now, None);
+    slot.exited(Exit::Signal(11), now, &memory);
+    slot.told(News::Closed, now, &memory);
+    assert!(slot.wants_start(now).is_none(), "it failed, and is tried again later");
+    slot.fetch_only(true);
+    let state = slot.state(false);
+    assert_eq!((state.phase, state.reason), (RevisionPhase::Fetched, None));
+    slot.fetch_only(false);
+    assert!(slot.wants_start(now).is_some());
+
+    slot.started(Ok(nobody()), now, None);
+    slot.told(report(RevisionPhase::Proven), now, &memory);
+    slot.fetch_only(true);
+    slot.stop(now, now + Duration::from_secs(20));
+    assert!(!slot.is_proven() && slot.is_leaving());
+    slot.fetch_only(false);
+    assert!(slot.is_leaving() && slot.wants_start(now).is_none(), "its former worker has not ended");
+    slot.told(News::Closed, now, &memory);
+    slot.exited(Exit::Code(0), now, &memory);
+    assert!(slot.wants_start(now).is_some());
 }

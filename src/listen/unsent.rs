@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
@@ -39,27 +39,27 @@ impl Unsent {
 }
 
 /// An answer's body in pieces, each known until it has been sent.
-pub struct Pieces {
-    body: Body,
+pub struct Pieces<B> {
+    body: B,
     rest: Bytes,
     /// None: over HTTP/1 TCP itself tells that a client takes nothing.
     unsent: Option<Arc<Unsent>>,
 }
 
-impl Pieces {
-    pub fn new(body: Body, unsent: Option<Arc<Unsent>>) -> Self {
+impl<B> Pieces<B> {
+    pub fn new(body: B, unsent: Option<Arc<Unsent>>) -> Self {
         Self { body, rest: Bytes::new(), unsent }
     }
 }
 
-impl HttpBody for Pieces {
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Pieces<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if self.rest.is_empty() {
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             let data = match frame {

@@ -15,12 +15,13 @@ async fn open(patience: Patience) -> (TcpStream, tokio::task::JoinHandle<()>, wa
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let (phase, phases) = watch::channel(Phase::Serving);
-    (client, tokio::spawn(connection(stream, app, phases, patience, ())), phase)
+    let stream = opened(stream, Plain, phases.clone(), patience).await.unwrap();
+    (client, tokio::spawn(connection(stream, app, phases, patience)), phase)
 }
 
 #[tokio::test]
 async fn a_connection_that_does_not_ask_is_closed_whatever_it_has_sent() {
-    let patience = Patience { headers: Duration::from_millis(50), stall: EVER };
+    let patience = Patience { headers: Duration::from_millis(50), stall: EVER, ..Patience::default() };
     for part in
         ["", "P", "PRI * HTTP/2.0\r\n\r\nS", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET /small HTTP/1.1\r\nho"]
     {
@@ -32,7 +33,8 @@ async fn a_connection_that_does_not_ask_is_closed_whatever_it_has_sent() {
 
 #[tokio::test]
 async fn a_connection_that_has_asked_is_kept_for_the_next_request() {
-    let (mut client, served, _phase) = open(Patience { headers: EVER, stall: EVER }).await;
+    let (mut client, served, _phase) =
+        open(Patience { headers: EVER, stall: EVER, ..Patience::default() }).await;
     for _ in 0..3 {
         client.write_all(b"GET /small HTTP/1.1\r\nhost: m\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
@@ -45,7 +47,7 @@ async fn a_connection_that_has_asked_is_kept_for_the_next_request() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_let_go() {
-    let patience = Patience { headers: EVER, stall: Duration::from_millis(100) };
+    let patience = Patience { headers: EVER, stall: Duration::from_millis(100), ..Patience::default() };
     let (mut client, served, _phase) = open(patience).await;
     client.write_all(b"GET /large HTTP/1.1\r\nhost: m\r\n\r\n").await.unwrap();
     tokio::time::timeout(DEADLINE, served).await.expect("it is waited for").unwrap();
@@ -70,7 +72,7 @@ async fn a_client_that_keeps_its_window_shut_is_let_go() {
     const DEADLINE: Duration = Duration::from_secs(25);
     // A shut stream; a connection whose window ends within the answer, though its socket is read.
     for (path, window) in [("/small", 0), ("/large", i32::MAX as u32)] {
-        let patience = Patience { headers: EVER, stall: Duration::from_millis(50) };
+        let patience = Patience { headers: EVER, stall: Duration::from_millis(50), ..Patience::default() };
         let (mut client, served, _phase) = open(patience).await;
         client.write_all(&http2_get(path, window)).await.unwrap();
         let reading = tokio::spawn(async move {
@@ -84,7 +86,8 @@ async fn a_client_that_keeps_its_window_shut_is_let_go() {
 
 #[tokio::test]
 async fn a_large_answer_over_http2_comes_whole() {
-    let (client, _served, _phase) = open(Patience { headers: EVER, stall: EVER }).await;
+    let (client, _served, _phase) =
+        open(Patience { headers: EVER, stall: EVER, ..Patience::default() }).await;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
     tokio::spawn(connection);

@@ -1,3 +1,4 @@
+use axum::body::Body;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
@@ -6,7 +7,7 @@ use super::*;
 fn body(pieces: &[&'static str]) -> Body {
     let frames: Vec<_> =
         pieces.iter().map(|p| Ok::<_, Error>(Frame::data(Bytes::from_static(p.as_bytes())))).collect();
-    Body::new(StreamBody::new(tokio_stream::iter(frames)))
+    Body::new(StreamBody::new(futures::stream::iter(frames)))
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
@@ -16,12 +16,14 @@ const PART: u64 = 4;
 
 /// The bytes of all requests that are being read or answered: without a bound, four thousand connections could each
 /// bring the largest body, slowly.
+#[derive(Debug)]
 pub struct Bodies {
     limit: usize,
     held: AtomicUsize,
 }
 
 /// What one request holds, until this is dropped.
+#[derive(Debug)]
 pub struct Share {
     bodies: Arc<Bodies>,
     bytes: usize,
@@ -31,6 +33,11 @@ impl Bodies {
     /// `largest`: bytes that one request may have. `memory`: bytes that the container may use.
     pub fn new(largest: usize, memory: Option<u64>) -> Arc<Self> {
         Arc::new(Self { limit: limit(largest, memory), held: AtomicUsize::new(0) })
+    }
+
+    /// `limit`: bytes of all requests together.
+    pub fn within(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, held: AtomicUsize::new(0) })
     }
 
     pub fn share(self: &Arc<Self>) -> Share {
@@ -67,7 +74,7 @@ impl Drop for Share {
 }
 
 /// The next piece of a body; None: it is over.
-pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Error> {
+pub async fn piece(body: &mut (impl HttpBody<Data = Bytes> + Unpin)) -> Result<Option<Bytes>, Error> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::invalid("the body ended early"))?;
         if let Ok(piece) = frame.into_data() {
@@ -79,7 +86,11 @@ pub async fn piece(body: &mut Body) -> Result<Option<Bytes>, Error> {
 
 /// The body in one piece of at most `limit` bytes. Kept as they come, chunks of one byte would cost forty times their
 /// size.
-pub async fn join(mut body: Body, limit: usize, share: &mut Share) -> Result<Bytes, Error> {
+pub async fn join(
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
+    limit: usize,
+    share: &mut Share,
+) -> Result<Bytes, Error> {
     /// Memory that is given for a promise: less than a connection costs the kernel.
     const TRUSTED: usize = 64 << 10;
     let promised = usize::try_from(body.size_hint().lower()).unwrap_or(TRUSTED).min(TRUSTED);

@@ -1,4 +1,4 @@
-//! What Triton does and this server does not: refused with a sentence that says what to do instead.
+//! What Triton does and we do not: refused with a sentence that says what to do instead.
 
 const STREAM: &str = "streams are not supported: each request has one answer; call ModelInfer";
 const GENERATE: &str = "the generate extension is not supported: send tensors to infer";
@@ -24,18 +24,23 @@ pub const METHODS: [(&str, &str); 11] = [
     ("LogSettings", LOG),
 ];
 
-/// What is said of a REST path that no handler has.
-pub fn unknown_path(path: &str) -> &'static str {
+/// Of a gRPC method's name.
+pub fn of_method(name: &str) -> Option<&'static str> {
+    METHODS.iter().find(|(method, _)| *method == name).map(|(_, message)| *message)
+}
+
+/// What is said of a path of Triton's; none: it is nobody's.
+pub fn of_path(path: &str) -> Option<&'static str> {
     // Longer than any path of the protocol.
     let segments: Vec<&str> = path.split('/').skip(1).take(8).collect();
-    match segments.as_slice() {
+    Some(match segments.as_slice() {
         ["v2", "models", .., "generate" | "generate_stream"] => GENERATE,
         ["v2", "systemsharedmemory" | "cudasharedmemory", ..] => SHARED_MEMORY,
         ["v2", "repository", .., "load" | "unload"] => REPOSITORY,
         ["v2", "trace", ..] | ["v2", "models", .., "trace", "setting"] => TRACE,
         ["v2", "logging"] => LOG,
-        _ => "unknown path: GET /v2/openapi.json lists them",
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use axum::body::Body;
 use http_body_util::BodyExt;
 
 use super::*;
@@ -30,9 +31,9 @@ async fn a_body_in_pieces_is_the_same_body() {
 async fn an_answer_that_waits_for_news_is_not_stuck() {
     let unsent = Arc::new(Unsent::default());
     let waiting = Pieces::new(
-        Body::from_stream(tokio_stream::pending::<Result<Bytes, axum::Error>>()),
+        Body::from_stream(futures::stream::pending::<Result<Bytes, axum::Error>>()),
         Some(unsent.clone()),
     );
     assert!(!unsent.turn() && !unsent.turn());
-    drop::<Pieces>(waiting);
+    drop::<Pieces<Body>>(waiting);
 }
