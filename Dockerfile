@@ -14,7 +14,7 @@ WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/target \
     set -eux; export CARGO_TARGET_DIR=/target; host=$(rustc -vV | sed -n 's/^host: //p'); mkdir /out; \
-    for part in operator loader; do \
+    for part in operator gateway loader; do \
         RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target "$host" \
             --no-default-features --features "$part" --bin "modelwright-$part"; \
         cp "/target/$host/release/modelwright-$part" /out; \
@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cp /target/release/modelwright-server /out
 
 FROM scratch AS modelwright
-COPY --from=build /out/modelwright-operator /out/modelwright-loader /
+COPY --from=build /out/modelwright-operator /out/modelwright-gateway /out/modelwright-loader /
 USER 65532
 ENTRYPOINT ["/modelwright-operator"]
 

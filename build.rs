@@ -1,14 +1,14 @@
-//! Compiles the gRPC messages; only the server needs them.
+//! Compiles the gRPC messages, for the server with the service, for the gateway alone.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(feature = "server")]
-    server::messages()?;
+    #[cfg(any(feature = "server", feature = "gateway"))]
+    protocol::messages()?;
     Ok(())
 }
 
-#[cfg(feature = "server")]
-mod server {
+#[cfg(any(feature = "server", feature = "gateway"))]
+mod protocol {
     use std::path::PathBuf;
 
     use prost::Message;
@@ -37,6 +37,8 @@ mod server {
             .bytes(".inference.ModelInferResponse.raw_output_contents")
             .bytes(".inference.InferTensorContents.bytes_contents")
             .codec_path("crate::server::codec::BoundedCodec")
+            .build_client(cfg!(feature = "server"))
+            .build_server(cfg!(feature = "server"))
             .build_transport(false); // no tonic client or server transport: the listener is ours
         for message in JSON {
             builder = builder.type_attribute(message, "#[derive(serde::Serialize)]");

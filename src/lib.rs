@@ -6,6 +6,7 @@
 //!    └────────────── watch events, plan.wake_at ──────┘
 //!
 //! resolve pod:  loader resolve ── reads the graph (onnx), pins the source ──> termination message
+//! gateway pod:  watch ──> table ──> choose, hold, pick, forward ──> serving pods
 //! serving pod:  loader fetch ──> /models/<revision> ──> server: supervisor ──> one worker per revision
 //! ```
 //!
@@ -17,13 +18,18 @@
 //! | `observe`, `plan`, `apply`, `status`, `operator` | the operator's pipeline and its wiring |
 //! | `loader` | sources, pinning, fetching, verifying |
 //! | `protocol`, `server` | the Open Inference Protocol and the process that answers it |
+//! | `gateway` | the data plane of a namespace |
+//! | `listen`, `bodies`, `cgroup` | sockets, request bodies and the container's bounds, for server and gateway |
+//! | `address` | which addresses a user's word may lead to |
 //! | `telemetry` | logs |
 
+#[cfg(any(feature = "operator", feature = "loader"))]
+pub mod address;
 pub mod formats;
 pub mod onnx;
 pub mod telemetry;
 
-#[cfg(feature = "operator")]
+#[cfg(any(feature = "operator", feature = "gateway"))]
 pub mod api;
 #[cfg(feature = "operator")]
 pub mod apply;
@@ -39,7 +45,16 @@ pub mod status;
 #[cfg(feature = "loader")]
 pub mod loader;
 
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "gateway"))]
+pub mod bodies;
+#[cfg(any(feature = "server", feature = "gateway"))]
+pub mod cgroup;
+#[cfg(any(feature = "server", feature = "gateway"))]
+pub mod listen;
+#[cfg(any(feature = "server", feature = "gateway"))]
 pub mod protocol;
+
+#[cfg(feature = "gateway")]
+pub mod gateway;
 #[cfg(feature = "server")]
 pub mod server;

@@ -88,10 +88,17 @@ fn meta<'a>(snapshot: &'a Snapshot, kind: Kind, name: &str) -> Option<&'a Meta> 
     let mut metas: Box<dyn Iterator<Item = &'a Meta>> = match kind {
         Kind::ControllerRevision => Box::new(family.revisions.iter().map(|v| &v.meta)),
         Kind::ReplicaSet => Box::new(family.replica_sets.iter().map(|v| &v.meta)),
+        Kind::ModelRoute => Box::new(family.route.iter().map(|v| &v.meta)),
         Kind::Service => Box::new(family.service.iter().map(|v| &v.meta)),
         Kind::PodDisruptionBudget => Box::new(family.budget.iter().map(|v| &v.meta)),
         Kind::Pod => Box::new(family.pods.iter().map(|v| &v.meta)),
-        Kind::ModelDeployment | Kind::Event => return None,
+        Kind::ModelDeployment
+        | Kind::Event
+        | Kind::Deployment
+        | Kind::ServiceAccount
+        | Kind::Role
+        | Kind::RoleBinding
+        | Kind::NetworkPolicy => return None,
     };
     metas.find(|meta| meta.name == name)
 }

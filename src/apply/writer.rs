@@ -2,10 +2,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, Request, ValidationDirective};
 use kube::core::Status;
@@ -13,7 +15,7 @@ use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::api::{ModelDeployment, Reason};
+use crate::api::{ModelDeployment, ModelRoute, Reason, labels};
 use crate::operator::{Lease, Metrics};
 use crate::plan::{self, Finding, Kind, Write};
 
@@ -144,6 +146,13 @@ impl Writer {
             }
         };
         match (write, status.code) {
+            // The namespace's own: no watch shows it as ours, so no read is needed (and no right to one).
+            (Write::Create { kind, name, body }, 409)
+                if status.reason == "AlreadyExists"
+                    && body["metadata"]["labels"][labels::COMPONENT] == labels::GATEWAY =>
+            {
+                Err(WriteError::NameConflict { kind: kind.as_str(), name: name.clone() })
+            }
             (Write::Create { kind, name, body }, 409) if status.reason == "AlreadyExists" => {
                 self.existing(namespace, *kind, name, body).await
             }
@@ -229,9 +238,15 @@ fn path(kind: Kind, namespace: &str) -> String {
         Kind::ModelDeployment => ModelDeployment::url_path(&(), namespace),
         Kind::ControllerRevision => ControllerRevision::url_path(&(), namespace),
         Kind::ReplicaSet => ReplicaSet::url_path(&(), namespace),
+        Kind::ModelRoute => ModelRoute::url_path(&(), namespace),
         Kind::Service => Service::url_path(&(), namespace),
         Kind::PodDisruptionBudget => PodDisruptionBudget::url_path(&(), namespace),
         Kind::Pod => Pod::url_path(&(), namespace),
         Kind::Event => Event::url_path(&(), namespace),
+        Kind::Deployment => Deployment::url_path(&(), namespace),
+        Kind::ServiceAccount => ServiceAccount::url_path(&(), namespace),
+        Kind::Role => Role::url_path(&(), namespace),
+        Kind::RoleBinding => RoleBinding::url_path(&(), namespace),
+        Kind::NetworkPolicy => NetworkPolicy::url_path(&(), namespace),
     }
 }
