@@ -140,7 +140,12 @@ func (t tool) build(ctx context.Context, say func(string, ...any)) (string, erro
 
 // helm prefers the user's own.
 func helm(ctx context.Context, say func(string, ...any)) (string, error) {
-	if path, err := exec.LookPath("helm"); err == nil {
+	path, err := exec.LookPath("helm")
+	if err == nil {
+		// In a cluster's own environment it is the link that is about to be made: to itself, then.
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err == nil {
 		out, err := exec.CommandContext(ctx, path, "version", "--short").Output()
 		if err == nil && helmMajor(string(out)) >= 3 {
 			return path, nil

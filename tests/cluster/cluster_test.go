@@ -35,13 +35,16 @@ func TestCluster(t *testing.T) {
 	os.WriteFile(stateFile, []byte(`{"at": "{podIP}"}`), 0o644)
 	os.WriteFile(messageFile, []byte("resolved"), 0o644)
 
+	programs := t.TempDir()
+	buildEcho(t, programs+"/echo")
+
 	os.Chmod(full.volume, 0o777)
 	os.Chmod(filepath.Dir(full.volume), 0o755)
 
 	var both sync.WaitGroup
 	for f, flags := range map[*fixture][]string{
 		full:  {"--nodes=2", "--gpus=2"},
-		plane: {"--control-plane-only", "--audit", "--fake-state=" + stateFile, "--fake-termination-message=" + messageFile},
+		plane: {"--control-plane-only", "--audit", "--fake-state=" + stateFile, "--fake-termination-message=" + messageFile, "--real-processes=" + programs},
 	} {
 		both.Add(1)
 		go func() {
@@ -57,6 +60,7 @@ func TestCluster(t *testing.T) {
 	}
 
 	t.Run("control plane only", func(t *testing.T) { plane.on(t).controlPlaneOnly(stateFile) })
+	t.Run("real processes", func(t *testing.T) { plane.on(t).realProcesses() })
 	t.Run("up again", func(t *testing.T) { full.on(t).upAgain() })
 	t.Run("pods", func(t *testing.T) { full.on(t).pods() })
 	t.Run("GPUs", func(t *testing.T) { full.on(t).gpus() })
@@ -160,6 +164,58 @@ func (f *fixture) controlPlaneOnly(stateFile string) {
 	}
 }
 
+func buildEcho(t *testing.T, binary string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-o", binary, "./testdata/echo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// realProcesses runs two pods on the same port: each has its own address, is
+// ready when it answers, is started again, and ends.
+func (f *fixture) realProcesses() {
+	f.kubectl(`{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "real"}, "spec": {
+		"replicas": 2, "selector": {"matchLabels": {"app": "real"}},
+		"template": {"metadata": {"labels": {"app": "real"}}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+			"name": "echo", "image": "process.test/echo:1",
+			"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+			"ports": [{"name": "http", "containerPort": 8080}],
+			"readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}}]}}}}`, "apply", "-f", "-")
+	f.kubectl("", "rollout", "status", "deployment/real", "--timeout=20s")
+	pods := strings.Fields(f.kubectl("", "get", "pods", "-l", "app=real", "-o", "jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {end}"))
+	if len(pods) != 4 {
+		f.Fatalf("pods and addresses: %q", pods)
+	}
+	for i := 0; i < len(pods); i += 2 {
+		if answer := f.must("exec", f.name, "--", "curl", "-sf", "-m5", "http://"+pods[i+1]+":8080"); !strings.Contains(answer, pods[i]) {
+			f.Errorf("%s answered as %s", pods[i], answer)
+		}
+	}
+	count := func() (pids []int) {
+		for pid := range f.cluster().members() {
+			if args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasSuffix(strings.TrimRight(string(args), "\x00"), "/echo") {
+				pids = append(pids, pid)
+			}
+		}
+		return pids
+	}
+	syscall.Kill(count()[0], syscall.SIGKILL)
+	f.eventually("a container that is started again", func() error {
+		restarts := f.kubectl("", "get", "pods", "-l", "app=real", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}")
+		if restarts != "0 1" && restarts != "1 0" {
+			return fmt.Errorf("restarts: %s", restarts)
+		}
+		return nil
+	})
+	f.kubectl("", "delete", "deployment", "real", "--timeout=20s")
+	f.kubectl("", "wait", "--for=delete", "pods", "-l", "app=real", "--timeout=20s")
+	if left := count(); left != nil {
+		f.Errorf("processes left: %v", left)
+	}
+}
+
 func (f *fixture) upAgain() {
 	begin := time.Now()
 	f.must("up", f.name)
@@ -174,11 +230,7 @@ func (f *fixture) upAgain() {
 func (f *fixture) pods() {
 	dir := f.TempDir()
 	binary, archive := dir+"/echo", dir+"/echo.tar"
-	build := exec.Command("go", "build", "-o", binary, "./testdata/echo")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		f.Fatalf("%v\n%s", err, out)
-	}
+	buildEcho(f.T, binary)
 	f.must("image", "--name=modelwright.dev/echo:test", "--out="+archive, "--file=/echo="+binary, "--entrypoint=/echo")
 	f.must("load", f.name, archive)
 

@@ -81,6 +81,8 @@ func (c *cluster) controlPlane() (etcd, apiserver process, clients []process, er
 			fmt.Sprintf("--gpus=%d", c.Options.GPUs),
 			"--termination-message-file=" + c.Options.FakeTerminationMessage,
 			"--state-file=" + c.Options.FakeState,
+			"--programs=" + c.Options.RealProcesses,
+			"--dir=" + c.dir,
 		}}
 		return etcd, apiserver, []process{manager, fake}, nil
 	}

@@ -32,6 +32,7 @@ type fakeNode struct {
 	queue   workqueue.TypedRateLimitingInterface[string]
 	message string   // file with what a container resolve leaves
 	told    sync.Map // pod's key to the UID whose state was told: the store may not show it yet
+	real    *realPods
 	mu      sync.Mutex
 	next    int // pod address
 }
@@ -42,6 +43,8 @@ func fakeKubelet(ctx context.Context, args []string) error {
 	message := f.String("termination-message-file", "", "")
 	state := f.String("state-file", "", "")
 	gpus := f.Int("gpus", 0, "")
+	programs := f.String("programs", "", "")
+	dir := f.String("dir", "", "")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -59,9 +62,6 @@ func fakeKubelet(ctx context.Context, args []string) error {
 	if err := createFakeNode(ctx, client, *gpus); err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- http.ListenAndServe(":8081", stateHandler(*state)) }()
-
 	lean := func(object any) (any, error) {
 		if pod, ok := object.(*corev1.Pod); ok {
 			pod.ManagedFields = nil // most of a pod, and of no use here
@@ -76,6 +76,14 @@ func fakeKubelet(ctx context.Context, args []string) error {
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
 		message: *message,
 	}
+	if *programs != "" {
+		if n.real, err = newRealPods(n, config, *programs, *dir); err != nil {
+			return err
+		}
+	}
+	served := make(chan error, 1)
+	gateways := newFakeGateways(ctx, config, n.pods)
+	go func() { served <- http.ListenAndServe(":8081", adminHandler(*state, gateways)) }()
 	enqueue := func(object any) {
 		if pod, ok := object.(*corev1.Pod); ok {
 			n.queue.Add(pod.Namespace + "/" + pod.Name)
@@ -151,27 +159,30 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 	object, found, err := n.pods.GetByKey(key)
 	if err != nil || !found {
 		n.told.Delete(key)
+		if n.real != nil {
+			n.real.gone(key)
+		}
 		return err
 	}
 	pod := object.(*corev1.Pod)
+	if n.real != nil && isReal(pod) {
+		return n.real.sync(ctx, key, pod)
+	}
 	told, _ := n.told.Load(key)
 	pods := n.client.CoreV1().Pods(pod.Namespace)
 	switch {
 	case pod.DeletionTimestamp != nil:
-		return pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
-			GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
-		})
+		if isGateway(pod) && told == pod.UID { // the operator waits to see that it has ended
+			if err := n.end(ctx, pod); err != nil {
+				return err
+			}
+		}
+		return n.remove(ctx, pod)
 	case pod.Status.Phase != corev1.PodPending || told == pod.UID:
 		return nil
 	}
-	if pod.Spec.NodeName == "" {
-		err := pods.Bind(ctx, &corev1.Binding{
-			ObjectMeta: metav1.ObjectMeta{Name: pod.Name, UID: pod.UID},
-			Target:     corev1.ObjectReference{Kind: "Node", Name: nodeName(1)},
-		}, metav1.CreateOptions{})
-		if err != nil && !apierrors.IsConflict(err) { // a conflict: bound, the store is behind
-			return err
-		}
+	if err := n.bind(ctx, pod); err != nil {
+		return err
 	}
 	message := ""
 	if n.message != "" {
@@ -195,6 +206,46 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 	return nil
 }
 
+func (n *fakeNode) bind(ctx context.Context, pod *corev1.Pod) error {
+	if pod.Spec.NodeName != "" {
+		return nil
+	}
+	err := n.client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: nodeName(1)},
+	}, metav1.CreateOptions{})
+	if apierrors.IsConflict(err) { // bound, the store is behind
+		return nil
+	}
+	return err
+}
+
+// remove takes the object of a pod that has ended.
+func (n *fakeNode) remove(ctx context.Context, pod *corev1.Pod) error {
+	return n.client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
+		GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
+	})
+}
+
+// end says that the containers of a pod have ended.
+func (n *fakeNode) end(ctx context.Context, pod *corev1.Pod) error {
+	now, statuses := metav1.Now(), []corev1.ContainerStatus{}
+	for _, status := range pod.Status.ContainerStatuses {
+		status.Ready, status.Started = false, new(bool)
+		status.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed", FinishedAt: now}}
+		statuses = append(statuses, status)
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"uid": pod.UID},
+		"status":   map[string]any{"containerStatuses": statuses},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = n.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
+}
+
 // address gives out pod addresses in order. The whole range leads to us.
 func (n *fakeNode) address() string {
 	n.mu.Lock()
@@ -207,9 +258,14 @@ func podAddress(i int) string { return fmt.Sprintf("10.244.%d.%d", i/256, i%256)
 
 func (n *fakeNode) skipUsedAddresses() {
 	for _, object := range n.pods.List() {
-		var high, low int
-		if _, err := fmt.Sscanf(object.(*corev1.Pod).Status.PodIP, "10.244.%d.%d", &high, &low); err == nil {
+		var network, high, low int
+		if _, err := fmt.Sscanf(object.(*corev1.Pod).Status.PodIP, "10.%d.%d.%d", &network, &high, &low); err != nil {
+			continue
+		}
+		if network == 244 {
 			n.next = max(n.next, high*256+low)
+		} else if n.real != nil {
+			n.real.next = max(n.real.next, high*256+low-1)
 		}
 	}
 }
@@ -270,11 +326,12 @@ func fakeStatus(pod *corev1.Pod, ip, message string, now metav1.Time) corev1.Pod
 	return status
 }
 
-// stateHandler is every pod's server. It reads the file anew for each
+// adminHandler is every pod's server. It reads the file anew for each
 // request: a test changes the state by writing it. {podIP} in it stands for
 // the address that was asked.
-func stateHandler(file string) http.Handler {
+func adminHandler(file string, gateways http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET /modelwright/v1/stream", gateways)
 	mux.HandleFunc("GET /modelwright/v1/state", func(w http.ResponseWriter, r *http.Request) {
 		content, err := os.ReadFile(file)
 		if err != nil {

@@ -44,6 +44,7 @@ func (c *cluster) networkPlan(i int) string {
 	}
 	if c.Options.ControlPlaneOnly {
 		add("route add local %s dev lo", podNetwork) // the fake kubelet answers for any pod
+		add("addr add %s/16 dev nodes", realGateway) // pods that are processes answer for themselves
 	}
 	for _, j := range c.nodes() {
 		if j != i {

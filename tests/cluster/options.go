@@ -15,6 +15,7 @@ type options struct {
 	Audit                  bool
 	FakeTerminationMessage string
 	FakeState              string
+	RealProcesses          string
 }
 
 // parseUp reads "NAME [flags]". The second result holds the flags that were
@@ -28,6 +29,7 @@ func parseUp(args []string) (name string, o options, given map[string]bool, err 
 	f.BoolVar(&o.Audit, "audit", false, "write an audit log (metadata of every request)")
 	f.StringVar(&o.FakeTerminationMessage, "fake-termination-message", "", "control plane only: `file` with what a container resolve leaves")
 	f.StringVar(&o.FakeState, "fake-state", "", "control plane only: `file` that pods serve at :8081/modelwright/v1/state")
+	f.StringVar(&o.RealProcesses, "real-processes", "", "control plane only: `folder` of programs; pods of images process.test/… run them")
 	if err = f.Parse(rest); err != nil {
 		return
 	}
@@ -37,7 +39,7 @@ func parseUp(args []string) (name string, o options, given map[string]bool, err 
 		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
 		return
 	}
-	for _, file := range []*string{&o.FakeTerminationMessage, &o.FakeState} {
+	for _, file := range []*string{&o.FakeTerminationMessage, &o.FakeState, &o.RealProcesses} {
 		if *file != "" {
 			if *file, err = filepath.Abs(*file); err != nil {
 				return
@@ -56,8 +58,8 @@ func (o options) validate() error {
 		return fmt.Errorf("--gpus %d: want 0 to 64", o.GPUs)
 	case o.ControlPlaneOnly && o.Nodes > 1:
 		return fmt.Errorf("a cluster of the control plane only has one (fake) node")
-	case !o.ControlPlaneOnly && (o.FakeState != "" || o.FakeTerminationMessage != ""):
-		return fmt.Errorf("--fake-* needs --control-plane-only")
+	case !o.ControlPlaneOnly && (o.FakeState != "" || o.FakeTerminationMessage != "" || o.RealProcesses != ""):
+		return fmt.Errorf("--fake-* and --real-processes need --control-plane-only")
 	}
 	return nil
 }
@@ -76,6 +78,7 @@ func (o options) conflict(running options, given map[string]bool) error {
 	check("audit", o.Audit, running.Audit)
 	check("fake-termination-message", o.FakeTerminationMessage, running.FakeTerminationMessage)
 	check("fake-state", o.FakeState, running.FakeState)
+	check("real-processes", o.RealProcesses, running.RealProcesses)
 	if differ == nil {
 		return nil
 	}

@@ -58,7 +58,7 @@ func TestParseUp(t *testing.T) {
 	if name, o, _, err := parseUp(nil); err != nil || name != defaultName || o.Nodes != 1 {
 		t.Errorf("defaults: %s %+v %v", name, o, err)
 	}
-	for _, bad := range []string{"--nodes=0", "--gpus=-1", "--control-plane-only --nodes=2", "--fake-state=f", "a b"} {
+	for _, bad := range []string{"--nodes=0", "--gpus=-1", "--control-plane-only --nodes=2", "--fake-state=f", "--real-processes=f", "a b"} {
 		if _, _, _, err := parseUp(append([]string{"x"}, strings.Fields(bad)...)); err == nil {
 			t.Errorf("%s: accepted", bad)
 		}
@@ -195,5 +195,105 @@ func TestFakeStatus(t *testing.T) {
 	if s.Phase != corev1.PodSucceeded || ready(s) != corev1.ConditionFalse ||
 		s.ContainerStatuses[0].State.Terminated.Message != "found" || s.ContainerStatuses[1].State.Terminated.Message != "" {
 		t.Errorf("%+v", s)
+	}
+}
+
+func realContainerOf(image string, command, args []string) corev1.Container {
+	return corev1.Container{Name: "c", Image: image, Command: command, Args: args, VolumeMounts: []corev1.VolumeMount{
+		{Name: "models", MountPath: "/models"}, {Name: "assignment", MountPath: "/etc/modelwright/pod"},
+	}}
+}
+
+func TestRealPodsAreThoseOfOurImages(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: realImages + "a:1"}, {Image: realImages + "b"}}}}
+	if !isReal(pod) {
+		t.Error("all containers are programs")
+	}
+	pod.Spec.Containers[1].Image = "example.test/b"
+	if isReal(pod) {
+		t.Error("one container is none")
+	}
+}
+
+func TestCommandOfAContainer(t *testing.T) {
+	volume := func(name string) string { return "/v/" + name }
+	for _, c := range []struct {
+		container corev1.Container
+		program   string
+		args      string
+	}{
+		{realContainerOf(realImages+"modelwright-server:1.0", nil, []string{"supervise"}), "modelwright-server",
+			"supervise --assignment=/v/assignment/assignment --models=/v/models"},
+		{realContainerOf(realImages+"x:1", []string{"/modelwright-loader", "fetch"}, nil), "modelwright-loader",
+			"fetch --assignment=/v/assignment/assignment --models=/v/models"},
+		{realContainerOf(realImages+"x:1", []string{"/modelwright-loader", "resolve"}, []string{"--source", "{}"}), "modelwright-loader",
+			"resolve --source {} --report=/m"},
+		{realContainerOf(realImages+"x:1", []string{"/modelwright-gateway"}, []string{"--grace-seconds=9"}), "modelwright-gateway", "--grace-seconds=9"},
+	} {
+		program, args := commandOf(c.container)
+		all := strings.Join(append(slices.Clone(args), fileFlags(c.container, volume, "/m")...), " ")
+		if program != c.program || all != c.args {
+			t.Errorf("%s %q, want %s %q", program, all, c.program, c.args)
+		}
+	}
+}
+
+func TestDownwardAPIFields(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "n", Namespace: "s", Annotations: map[string]string{"a/b": "c"}}}
+	for path, want := range map[string]string{"metadata.name": "n", "metadata.namespace": "s", "metadata.annotations['a/b']": "c", "spec.nodeName": ""} {
+		if got := fieldOf(pod, path); got != want {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
+func TestRealAddresses(t *testing.T) {
+	for number, want := range map[int]string{1: "10.245.0.2", 255: "10.245.1.0", 65000: "10.245.253.233"} {
+		if got := realAddress(number); got != want {
+			t.Errorf("%d: %s", number, got)
+		}
+	}
+}
+
+func TestRealStatus(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyAlways, Containers: []corev1.Container{{Name: "c"}}}}
+	running := &realContainer{spec: pod.Spec.Containers[0], process: &os.Process{Pid: 1}}
+	ended := func(code int32) *realContainer {
+		return &realContainer{spec: pod.Spec.Containers[0], ended: &corev1.ContainerStateTerminated{ExitCode: code}}
+	}
+	restarts := ended(1)
+	restarts.again = time.Unix(1, 0)
+	for _, c := range []struct {
+		what      string
+		container *realContainer
+		policy    corev1.RestartPolicy
+		leaving   bool
+		phase     corev1.PodPhase
+	}{
+		{"it runs", running, corev1.RestartPolicyAlways, false, corev1.PodRunning},
+		{"it is started again", restarts, corev1.RestartPolicyAlways, false, corev1.PodRunning},
+		{"it was told to end", ended(0), corev1.RestartPolicyAlways, true, corev1.PodSucceeded},
+		{"it was killed", ended(-1), corev1.RestartPolicyAlways, true, corev1.PodFailed},
+		{"it has done its work", ended(0), corev1.RestartPolicyOnFailure, false, corev1.PodSucceeded},
+	} {
+		pod.Spec.RestartPolicy = c.policy
+		s := realStatus(pod, "10.245.0.2", c.leaving, metav1.Now(), metav1.Now(), []corev1.ContainerStatus{c.container.status("u")})
+		if s.Phase != c.phase || s.PodIP != "10.245.0.2" {
+			t.Errorf("%s: %+v", c.what, s)
+		}
+	}
+	running.ready = true
+	s := realStatus(pod, "", false, metav1.Now(), metav1.Now(), []corev1.ContainerStatus{running.status("u")})
+	if last := s.Conditions[len(s.Conditions)-1]; last.Type != corev1.PodReady || last.Status != corev1.ConditionTrue {
+		t.Errorf("%+v", last)
+	}
+}
+
+func TestAProbeHasToFailSeveralTimes(t *testing.T) {
+	c := &realContainer{spec: corev1.Container{ReadinessProbe: &corev1.Probe{FailureThreshold: 2}}}
+	for i, step := range []struct{ ok, ready bool }{{false, false}, {true, true}, {false, true}, {true, true}, {false, true}, {false, false}} {
+		if c.probed(step.ok); c.ready != step.ready {
+			t.Errorf("step %d: %v", i, c.ready)
+		}
 	}
 }
