@@ -52,15 +52,18 @@ fn the_chart_has_the_version_of_the_package() {
 }
 
 #[test]
-fn the_definition_is_the_committed_one_and_stays_at_uninstall() {
+fn the_definitions_are_the_committed_ones_and_stay_at_uninstall() {
     let objects = render(&[]);
-    let mut rendered = of(&objects, "CustomResourceDefinition")[0].clone();
-    let policy =
-        rendered["metadata"]["annotations"].as_object_mut().unwrap().remove("helm.sh/resource-policy");
-    assert_eq!(policy, Some(Value::from("keep")));
-    rendered["metadata"].as_object_mut().unwrap().remove("labels");
-    let committed = include_str!("../crds/modeldeployments.yaml");
-    assert_eq!(plain(rendered), plain(serde_yaml::from_str(committed).unwrap()));
+    let definitions = of(&objects, "CustomResourceDefinition");
+    let committed = [include_str!("../crds/modeldeployments.yaml"), include_str!("../crds/modelroutes.yaml")];
+    assert_eq!(definitions.len(), committed.len());
+    for (rendered, committed) in definitions.into_iter().zip(committed) {
+        let mut rendered = rendered.clone();
+        let annotations = rendered["metadata"]["annotations"].as_object_mut().unwrap();
+        assert_eq!(annotations.remove("helm.sh/resource-policy"), Some(Value::from("keep")));
+        rendered["metadata"].as_object_mut().unwrap().remove("labels");
+        assert_eq!(plain(rendered), plain(serde_yaml::from_str(committed).unwrap()));
+    }
 }
 
 /// Helm writes 10 for 10.0.
@@ -79,11 +82,39 @@ fn the_operator_has_no_secrets_and_no_wildcard() {
         let objects = render(flags);
         for rule in rules(&objects, "ClusterRole").into_iter().chain(rules(&objects, "Role")) {
             let text = rule.to_string();
-            for banned in ["*", "secrets", "serviceaccounts", "pods/exec", "escalate", "bind", "impersonate"]
+            for banned in
+                ["*", "secrets", "serviceaccounts/token", "pods/exec", "escalate", "bind", "impersonate"]
             {
                 assert!(!text.contains(&format!("\"{banned}\"")), "{text}");
             }
         }
+    }
+}
+
+/// Otherwise the API server would refuse to let it write that Role: it may not escalate.
+#[test]
+fn the_operator_may_do_all_that_its_gateways_may() {
+    let rules = rules(&render(&[]), "ClusterRole");
+    for (group, resource) in [("modelwright.dev", "modelroutes"), ("", "pods")] {
+        let rule = rules.iter().find(|rule| {
+            rule["apiGroups"][0] == group && rule["resources"].as_array().unwrap().contains(&resource.into())
+        });
+        let verbs = rule.unwrap()["verbs"].as_array().unwrap();
+        assert!(["list", "watch"].iter().all(|verb| verbs.contains(&(*verb).into())), "{resource}");
+    }
+}
+
+#[test]
+fn the_gateways_settings_reach_the_operator() {
+    let objects = render(&[
+        "--set=gateway.replicas=3,gateway.image=mirror/gateway:2,gateway.resources.limits.memory=1Gi",
+    ]);
+    let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let arguments = container["args"].as_array().unwrap();
+    let resources =
+        r#"--gateway-resources={"limits":{"memory":"1Gi"},"requests":{"cpu":"100m","memory":"64Mi"}}"#;
+    for wanted in ["--gateway-replicas=3", "--gateway-image=mirror/gateway:2", resources] {
+        assert!(arguments.contains(&wanted.into()), "{arguments:?}");
     }
 }
 

@@ -41,10 +41,15 @@ fn the_server_knows_no_cluster_and_no_store() {
     wall("server", &["kube", "kube-client", "k8s-openapi", "reqwest", "object_store"]);
 }
 
+#[test]
+fn the_gateway_knows_no_runtime_and_no_store() {
+    wall("gateway", &["ort", "ort-sys", "reqwest", "object_store", "tonic"]);
+}
+
 /// One TLS library, and none that is built from C++ or comes from the machine.
 #[test]
 fn there_is_one_tls_library() {
-    for feature in ["operator", "loader", "server"] {
+    for feature in ["operator", "gateway", "loader", "server"] {
         wall(feature, &["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"]);
     }
 }

@@ -33,5 +33,5 @@ fi
 RUST_TEST_THREADS=5 cargo test --quiet --locked --features e2e --test chart --test e2e
 # It reads what the tests before made the operator do.
 cargo test --quiet --locked --features e2e --test e2e_audit
-# It takes the operator away, so it is the last.
+# It takes the operator away, so it is the last here.
 tests/chart_e2e.sh

@@ -62,6 +62,9 @@ fn an_example_is_first_resolved() {
             deployment: Arc::new(serde_json::from_value(written).unwrap()),
             family: Family::default(),
             pod_states: HashMap::new(),
+            evidence: Default::default(),
+            gateways: Default::default(),
+            scaling: None,
             gpu_holders: BTreeMap::new(),
             settings: Arc::new(Settings {
                 loader_image: "modelwright:1".into(),

@@ -50,8 +50,36 @@ fn axes(entries: usize, axis: i32) -> Value {
     Value::Object((0..entries).map(|i| (format!("tensor-{i}"), json!(axis))).collect())
 }
 
+fn scale_down(window: i32) -> Value {
+    json!({ "maxReplicas": 2, "behavior": { "scaleDown": { "stabilizationWindowSeconds": window } } })
+}
+
 fn cuda() -> Value {
     json!({ "executionProviders": [{ "name": "CUDA" }] })
+}
+
+fn shadow(percent: i64, seconds: i64) -> Value {
+    json!([{ "shadow": { "percent": percent, "durationSeconds": seconds } }])
+}
+
+fn outputs(outputs: Value) -> Value {
+    json!([{ "name": "scores", "type": "OutputDifference", "outputs": outputs }])
+}
+
+fn budget(field: &str, value: &str) -> Value {
+    outputs(json!([{ "name": "y", field: value }]))
+}
+
+fn errors(max: &str) -> Value {
+    json!({ "name": "errors", "type": "ErrorRate", "max": max })
+}
+
+fn analysed(metrics: Value) -> Value {
+    json!({ "steps": [{ "setWeight": 5 }], "analysis": { "metrics": metrics } })
+}
+
+fn query(address: &str, query: &str) -> Value {
+    json!([{ "name": "q", "type": "Prometheus", "max": "1", "prometheus": { "address": address, "query": query } }])
 }
 
 const URI: &str = "model.uri must be s3://, https://, http://, pvc:// or hf://, without user information, query or fragment";
@@ -60,6 +88,7 @@ const FALLBACK: &str = "runtime.cpuFallback says what a GPU's model may leave to
 const GPU_MEMORY: &str =
     "runtime.gpuMemoryLimit bounds CUDA's memory: it needs CUDA in runtime.executionProviders";
 const PREFIX: &str = "pod.labels and pod.annotations must not use the prefix modelwright.dev/";
+const RECREATE: &str = "with replacement: Recreate the revisions never run together: strategy.canary can't share the traffic between them, nor mirror it";
 const ENDPOINT: &str = "should match '^https?://";
 
 #[rustfmt::skip]
@@ -83,6 +112,7 @@ fn bads() -> Vec<Bad> {
         bad("model.uri", json!("pvc://claim/models/.."), "rule", "model.uri must not contain '..'"),
         bad("model.uri", json!("http://host/model.onnx"), "rule", "a plain http:// source needs model.insecureHTTP: true"),
         bad("model", json!({ "uri": "http://host/m.onnx", "insecureHTTP": false }), "rule", "a plain http:// source needs model.insecureHTTP: true"),
+        bad("model.compatibility", json!("Any"), "enum", "supported values: \"AllowBreaking\", \"RequireCompatible\""),
         bad("model.digest", json!("sha256:abc"), "pattern", "spec.model.digest in body should match '^sha256:[a-f0-9]{64}$'"),
         bad("model.digest", json!(format!("sha256:{}", "A".repeat(64))), "pattern", "spec.model.digest in body should match"),
         bad("model.secretRef", json!({}), "required", "spec.model.secretRef.name: Required value"),
@@ -155,6 +185,109 @@ fn bads() -> Vec<Bad> {
         bad("revisionHistoryLimit", json!(101), "maximum", "should be less than or equal to 100"),
         bad("progressDeadlineSeconds", json!(9), "minimum", "should be greater than or equal to 10"),
         bad("progressDeadlineSeconds", json!(86401), "maximum", "should be less than or equal to 86400"),
+        bad("strategy.replacement", json!("Later"), "enum", "supported values: \"Auto\", \"Surge\", \"InPlace\", \"Recreate\""),
+        bad("strategy", json!({ "replacement": "Recreate", "canary": { "steps": [{ "setWeight": 10 }] } }), "rule", RECREATE),
+        bad("strategy.surgeTimeoutSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("strategy.surgeTimeoutSeconds", json!(86401), "maximum", "should be less than or equal to 86400"),
+        bad("strategy.maxSurge", json!(-1), "minimum", "should be greater than or equal to 0"),
+        bad("strategy.maxSurge", json!(1001), "maximum", "should be less than or equal to 1000"),
+        bad("strategy.maxSurge", json!("half"), "pattern", "spec.strategy.maxSurge in body should match"),
+        bad("strategy.maxSurge", json!("1".repeat(9)), "maxLength", "spec.strategy.maxSurge: Too long"),
+        bad("strategy.maxUnavailable", json!(-1), "minimum", "should be greater than or equal to 0"),
+        bad("strategy.maxUnavailable", json!(1001), "maximum", "should be less than or equal to 1000"),
+        bad("strategy.maxUnavailable", json!("half"), "pattern", "spec.strategy.maxUnavailable in body should match"),
+        bad("strategy.maxUnavailable", json!("1".repeat(9)), "maxLength", "spec.strategy.maxUnavailable: Too long"),
+        bad("strategy.canary", json!({}), "required", "spec.strategy.canary.steps: Required value"),
+        bad("strategy.canary.analysis", json!({}), "required", "spec.strategy.canary.analysis.metrics: Required value"),
+        bad("strategy.canary", analysed(json!([errors("0.1"), errors("0.2")])), ".analysis rule", "two metrics of an analysis have the same name"),
+        bad("strategy.canary.analysis.minRequests", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.analysis.minRequests", json!(1_000_001), "maximum", "should be less than or equal to 1000000"),
+        bad("strategy.canary.analysis.intervalSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.analysis.intervalSeconds", json!(3601), "maximum", "should be less than or equal to 3600"),
+        bad("strategy.canary.analysis.failureLimit", json!(-1), "minimum", "should be greater than or equal to 0"),
+        bad("strategy.canary.analysis.failureLimit", json!(101), "maximum", "should be less than or equal to 100"),
+        bad("strategy.canary.analysis.metrics", json!([]), "minItems", "should have at least 1 items"),
+        bad("strategy.canary.analysis.metrics", json!(vec![errors("0.1"); 9]), "maxItems", "spec.strategy.canary.analysis.metrics: Too many"),
+        bad("strategy.canary.analysis.metrics", json!([{ "name": "m", "max": "1" }]), "[] required", "spec.strategy.canary.analysis.metrics[0].type: Required value"),
+        bad("strategy.canary", analysed(json!([{ "name": "m", "type": "Prometheus", "max": "1" }])), ".analysis.metrics[] rule", "a metric of type Prometheus has prometheus, and no other has"),
+        bad("strategy.canary", analysed(json!([errors("1.01")])), ".analysis.metrics[] rule", "max of an ErrorRate is a share: at most 1"),
+        bad("strategy.canary", analysed(json!([{ "name": "m", "type": "LatencyP99Ratio", "max": "0.0" }])), ".analysis.metrics[] rule", "max of a LatencyP99Ratio is a multiple of the stable revision's p99: above 0"),
+        bad("strategy.canary.analysis.metrics", json!([{ "name": "", "type": "ErrorRate", "max": "1" }]), "[].name minLength", "should be at least 1 chars long"),
+        bad("strategy.canary.analysis.metrics", json!([{ "name": "a".repeat(64), "type": "ErrorRate", "max": "1" }]), "[].name maxLength", "metrics[0].name: Too long"),
+        bad("strategy.canary.analysis.metrics", json!([{ "name": "m", "type": "Cost", "max": "1" }]), "[].type enum", "supported values: \"ErrorRate\", \"LatencyP99Ratio\", \"Prometheus\", \"OutputDifference\""),
+        bad("strategy.canary.analysis.metrics", json!([errors("1%")]), "[].max pattern", "metrics[0].max in body should match"),
+        bad("strategy.canary.analysis.metrics", json!([errors(&format!("0.{}", "0".repeat(15)))]), "[].max maxLength", "metrics[0].max: Too long"),
+        bad("strategy.canary.analysis.metrics", json!([{ "name": "m", "type": "Prometheus", "max": "1", "prometheus": {} }]), "[].prometheus required", "metrics[0].prometheus.address: Required value"),
+        bad("strategy.canary.analysis.metrics", query("https://prometheus", "up"), "[].prometheus.address pattern", "metrics[0].prometheus.address in body should match"),
+        bad("strategy.canary.analysis.metrics", query(&format!("http://{}", "a".repeat(250)), "up"), "[].prometheus.address maxLength", "metrics[0].prometheus.address: Too long"),
+        bad("strategy.canary.analysis.metrics", query("http://prometheus", ""), "[].prometheus.query minLength", "should be at least 1 chars long"),
+        bad("strategy.canary.analysis.metrics", query("http://prometheus", &"a".repeat(2049)), "[].prometheus.query maxLength", "metrics[0].prometheus.query: Too long"),
+        bad("strategy.canary.steps", json!([]), "minItems", "should have at least 1 items"),
+        bad("strategy.canary.steps", json!(vec![json!({ "setWeight": 1 }); 33]), "maxItems", "spec.strategy.canary.steps: Too many"),
+        bad("strategy.canary.steps", json!([{ "setWeight": 5, "pause": {} }]), "[] rule", "a step is one of setWeight, setCanaryScale, pause and shadow"),
+        bad("strategy.canary.steps", json!([{ "setWeight": -1 }]), "[].setWeight minimum", "should be greater than or equal to 0"),
+        bad("strategy.canary.steps", json!([{ "setWeight": 101 }]), "[].setWeight maximum", "should be less than or equal to 100"),
+        bad("strategy.canary.steps", json!([{ "setCanaryScale": {} }]), "[].setCanaryScale rule", "setCanaryScale is replicas or percent"),
+        bad("strategy.canary.steps", json!([{ "setCanaryScale": { "replicas": 0 } }]), "[].setCanaryScale.replicas minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.steps", json!([{ "setCanaryScale": { "replicas": 1001 } }]), "[].setCanaryScale.replicas maximum", "should be less than or equal to 1000"),
+        bad("strategy.canary.steps", json!([{ "setCanaryScale": { "percent": 0 } }]), "[].setCanaryScale.percent minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.steps", json!([{ "setCanaryScale": { "percent": 101 } }]), "[].setCanaryScale.percent maximum", "should be less than or equal to 100"),
+        bad("strategy.canary.steps", json!([{ "pause": { "durationSeconds": 0 } }]), "[].pause.durationSeconds minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.steps", json!([{ "pause": { "durationSeconds": 31_536_001 } }]), "[].pause.durationSeconds maximum", "should be less than or equal to 31536000"),
+        bad("autoscaling", json!({}), "required", "spec.autoscaling.maxReplicas: Required value"),
+        bad("autoscaling", json!({ "minReplicas": -1, "maxReplicas": 2 }), ".minReplicas minimum", "should be greater than or equal to 0"),
+        bad("autoscaling", json!({ "minReplicas": 1001, "maxReplicas": 2 }), ".minReplicas maximum", "should be less than or equal to 1000"),
+        bad("autoscaling.maxReplicas", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("autoscaling.maxReplicas", json!(1001), "maximum", "should be less than or equal to 1000"),
+        bad("autoscaling", json!({ "minReplicas": 3, "maxReplicas": 2 }), "rule", "autoscaling.minReplicas must not be above maxReplicas"),
+        bad("autoscaling", json!({ "maxReplicas": 2, "metric": "CPU" }), ".metric enum", "supported values: \"RequestsPerSecond\", \"Concurrency\""),
+        bad("autoscaling", json!({ "maxReplicas": 2, "target": 5 }), "rule", "autoscaling.target needs metric: what it counts"),
+        bad("autoscaling", json!({ "maxReplicas": 2, "metric": "Concurrency", "target": 0 }), ".target minimum", "should be greater than or equal to 1"),
+        bad("autoscaling", json!({ "maxReplicas": 2, "metric": "Concurrency", "target": 1_000_001 }), ".target maximum", "should be less than or equal to 1000000"),
+        bad("autoscaling", json!({ "maxReplicas": 2, "scaleToZeroAfterSeconds": 60 }), "rule", "autoscaling.scaleToZeroAfterSeconds needs minReplicas: 0"),
+        bad("autoscaling", json!({ "minReplicas": 0, "maxReplicas": 2, "scaleToZeroAfterSeconds": 0 }), ".scaleToZeroAfterSeconds minimum", "should be greater than or equal to 1"),
+        bad("autoscaling", json!({ "minReplicas": 0, "maxReplicas": 2, "scaleToZeroAfterSeconds": 86401 }), ".scaleToZeroAfterSeconds maximum", "should be less than or equal to 86400"),
+        bad("autoscaling", scale_down(-1), ".behavior.scaleDown.stabilizationWindowSeconds minimum", "should be greater than or equal to 0"),
+        bad("autoscaling", scale_down(3601), ".behavior.scaleDown.stabilizationWindowSeconds maximum", "should be less than or equal to 3600"),
+        bad("strategy.canary.steps", json!([{ "shadow": { "percent": 5 } }]), "[].shadow required", "shadow.durationSeconds: Required value"),
+        bad("strategy.canary.steps", shadow(0, 60), "[].shadow.percent minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.steps", shadow(101, 60), "[].shadow.percent maximum", "should be less than or equal to 100"),
+        bad("strategy.canary.steps", shadow(5, 0), "[].shadow.durationSeconds minimum", "should be greater than or equal to 1"),
+        bad("strategy.canary.steps", shadow(5, 31_536_001), "[].shadow.durationSeconds maximum", "should be less than or equal to 31536000"),
+        bad("strategy", json!({ "replacement": "Recreate", "canary": { "steps": shadow(5, 60) } }), "rule", RECREATE),
+        bad("strategy.canary", json!({ "steps": [{ "setWeight": 5 }], "analysis": { "metrics": outputs(json!([{ "name": "y", "maxAbsolute": "1" }])) } }), "rule", "a metric of type OutputDifference compares what a shadow step mirrors"),
+        bad("strategy.canary", json!({ "steps": shadow(5, 60), "analysis": { "metrics": [{ "name": "y", "type": "OutputDifference" }] } }), ".analysis.metrics[] rule", "a metric of type OutputDifference has outputs, and no other has"),
+        bad("strategy.canary", json!({ "steps": shadow(5, 60), "analysis": { "metrics": [{ "name": "y", "type": "ErrorRate" }] } }), ".analysis.metrics[] rule", "max is what a metric may reach at most"),
+        bad("strategy.canary", json!({ "steps": shadow(5, 60), "analysis": { "metrics": outputs(json!([{ "name": "y" }])) } }), ".analysis.metrics[].outputs[] rule", "an output needs at least one of maxAbsolute"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([])), "[].outputs minItems", "should have at least 1 items"),
+        bad("strategy.canary.analysis.metrics", outputs((0..65).map(|i| json!({ "name": format!("y{i}"), "maxNaN": 0 })).collect()), "[].outputs maxItems", "metrics[0].outputs: Too many"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "maxNaN": 0 }])), "[].outputs[] required", "outputs[0].name: Required value"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "name": "y", "maxNaN": 0 }, { "name": "y", "maxNaN": 0 }])), "[].outputs[] twice", "Duplicate value"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "name": "", "maxNaN": 0 }])), "[].outputs[].name minLength", "should be at least 1 chars long"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "name": text(257), "maxNaN": 0 }])), "[].outputs[].name maxLength", "outputs[0].name: Too long"),
+        bad("strategy.canary.analysis.metrics", budget("maxAbsolute", "-1"), "[].outputs[].maxAbsolute pattern", "maxAbsolute in body should match"),
+        bad("strategy.canary.analysis.metrics", budget("maxAbsolute", "0.0000000000000001"), "[].outputs[].maxAbsolute maxLength", "maxAbsolute: Too long"),
+        bad("strategy.canary.analysis.metrics", budget("maxRelative", "2"), "[].outputs[].maxRelative pattern", "maxRelative in body should match"),
+        bad("strategy.canary.analysis.metrics", budget("maxRelative", "0.0000000000000001"), "[].outputs[].maxRelative maxLength", "maxRelative: Too long"),
+        bad("strategy.canary.analysis.metrics", budget("minCosine", "1.5"), "[].outputs[].minCosine pattern", "minCosine in body should match"),
+        bad("strategy.canary.analysis.metrics", budget("minCosine", "0.0000000000000001"), "[].outputs[].minCosine maxLength", "minCosine: Too long"),
+        bad("strategy.canary.analysis.metrics", budget("minTop1Agreement", "1.5"), "[].outputs[].minTop1Agreement pattern", "minTop1Agreement in body should match"),
+        bad("strategy.canary.analysis.metrics", budget("minTop1Agreement", "0.0000000000000001"), "[].outputs[].minTop1Agreement maxLength", "minTop1Agreement: Too long"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "name": "y", "maxNaN": -1 }])), "[].outputs[].maxNaN minimum", "should be greater than or equal to 0"),
+        bad("strategy.canary.analysis.metrics", outputs(json!([{ "name": "y", "maxNaN": 1_000_000_001 }])), "[].outputs[].maxNaN maximum", "should be less than or equal to 1"),
+        bad("traffic.requestTimeoutSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("traffic.requestTimeoutSeconds", json!(3601), "maximum", "should be less than or equal to 3600"),
+        bad("traffic.maxRequestBytes", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("traffic.maxRequestBytes", json!("a lot"), "pattern", "spec.traffic.maxRequestBytes in body should match"),
+        bad("traffic.maxRequestBytes", json!("1".repeat(33)), "maxLength", "spec.traffic.maxRequestBytes: Too long"),
+        bad("traffic.queue.maxRequests", json!(-1), "minimum", "should be greater than or equal to 0"),
+        bad("traffic.queue.maxRequests", json!(100_001), "maximum", "should be less than or equal to 100000"),
+        bad("traffic.queue.maxBytes", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("traffic.queue.maxBytes", json!("a lot"), "pattern", "spec.traffic.queue.maxBytes in body should match"),
+        bad("traffic.queue.maxBytes", json!("1".repeat(33)), "maxLength", "spec.traffic.queue.maxBytes: Too long"),
+        bad("traffic.queue.timeoutSeconds", json!(0), "minimum", "should be greater than or equal to 1"),
+        bad("traffic.queue.timeoutSeconds", json!(3601), "maximum", "should be less than or equal to 3600"),
+        bad("security.authentication", json!("Basic"), "enum", "supported values: \"None\", \"APIKey\""),
     ]
 }
 
@@ -261,6 +394,11 @@ async fn good_objects_are_accepted_as_they_are() {
         ("model.digest", json!(format!("sha256:{}", "0a".repeat(32)))),
         ("replicas", json!(0)),
         ("replicas", json!(1000)),
+        ("autoscaling", json!({ "maxReplicas": 1 })),
+        (
+            "autoscaling",
+            json!({ "minReplicas": 0, "maxReplicas": 8, "metric": "Concurrency", "target": 16, "scaleToZeroAfterSeconds": 600, "behavior": { "scaleDown": { "stabilizationWindowSeconds": 300 } } }),
+        ),
         (
             "runtime",
             json!({ "version": "1.2.3-rc.1", "executionProviders": [{ "name": "CPU", "options": { "use_arena": "1" } }], "sessionOptions": { "intra_op_num_threads": "2" }, "startupTimeoutSeconds": 30 }),
@@ -274,6 +412,18 @@ async fn good_objects_are_accepted_as_they_are() {
             json!({ "labels": { "team": "vision" }, "annotations": { "note": "x" }, "nodeSelector": { "pool": "gpu" }, "tolerations": [{ "key": "gpu", "operator": "Exists", "effect": "NoSchedule" }], "runtimeClassName": "nvidia", "priorityClassName": "high", "imagePullSecrets": [{ "name": "registry" }] }),
         ),
         ("batching", json!({ "maxBatchSize": 8, "maxQueueDelayMicroseconds": 0, "axes": { "state": 1 } })),
+        (
+            "strategy.canary",
+            json!({ "steps": shadow(20, 600), "analysis": { "metrics": outputs(json!([{ "name": "y", "maxAbsolute": "0.01", "maxRelative": "1.5", "minCosine": "0.999", "minTop1Agreement": "1.0", "maxNaN": 0 }])) } }),
+        ),
+        (
+            "strategy.canary",
+            json!({ "steps": [{ "setWeight": 5 }], "analysis": { "minRequests": 500, "intervalSeconds": 30, "failureLimit": 1, "metrics": [
+                { "name": "errors", "type": "ErrorRate", "max": "0.001" },
+                { "name": "latency", "type": "LatencyP99Ratio", "max": "1.2" },
+                { "name": "q", "type": "Prometheus", "max": "20", "prometheus": { "address": "http://prometheus.monitoring:9090/behind", "query": "avg(x{r=\"{{revision}}\"})" } },
+            ] } }),
+        ),
         ("terminationGracePeriodSeconds", json!(10)),
         ("revisionHistoryLimit", json!(0)),
         ("progressDeadlineSeconds", json!(86400)),
@@ -334,6 +484,28 @@ async fn scale_reads_and_writes_replicas() {
 }
 
 #[tokio::test]
+async fn what_scales_itself_is_scaled_by_nobody_else() {
+    const EXCLUDE: &str = "replicas and autoscaling exclude each other";
+    let (_cluster, api) = open().await;
+    let autoscaled = with("autoscaling", &json!({ "minReplicas": 0, "maxReplicas": 2 }));
+    let mut both = autoscaled.clone();
+    both["replicas"] = json!(1);
+    let said = send(&api, &object("both", both)).await.expect_err("both");
+    assert!(said.contains(EXCLUDE), "{said}");
+    api.create(&PostParams::default(), &object("autoscaled", autoscaled)).await.expect("create");
+    let patch = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
+    let refused = api.patch_scale("autoscaled", &PatchParams::default(), &patch).await;
+    match refused.expect_err("a stray HorizontalPodAutoscaler") {
+        kube::Error::Api(status) => {
+            assert_eq!(status.code, 422);
+            assert!(status.message.contains(EXCLUDE), "{}", status.message);
+        }
+        other => panic!("{other}"),
+    }
+    api.delete("autoscaled", &Default::default()).await.expect("delete");
+}
+
+#[tokio::test]
 async fn kubectl_get_shows_what_a_person_looks_for() {
     let (cluster, _api) = open().await;
     let request = Request::new(ModelDeployment::url_path(&(), Some(NAMESPACE)));
@@ -348,7 +520,7 @@ async fn kubectl_get_shows_what_a_person_looks_for() {
     };
     assert_eq!(
         names(false),
-        ["Name", "Ready", "Reason", "Stable", "Updated", "Desired", "Available", "Device", "Age"]
+        ["Name", "Ready", "Reason", "Stable", "Updated", "Weight", "Desired", "Available", "Device", "Age"]
     );
     assert_eq!(names(true), ["URL", "Message"]);
 }

@@ -239,10 +239,10 @@ async fn children_that_somebody_deletes_or_changes_are_mended() {
     let services = place.api::<Service>();
     let elsewhere = Patch::Merge(json!({ "spec": { "selector": { "modelwright.dev/set": "r77" } } }));
     services.patch("model", &PatchParams::default(), &elsewhere).await.expect("patch");
-    wait("Service that leads to the pods again", async || {
+    wait("Service that leads to the gateways again", async || {
         let service = services.get("model").await.map_err(|e| e.to_string())?;
         let selector = service.spec.and_then(|s| s.selector).unwrap_or_default();
-        if selector.get("modelwright.dev/set").is_some_and(|set| set == "r1") {
+        if selector.len() == 1 && selector["modelwright.dev/component"] == "gateway" {
             return Ok(());
         }
         Err(format!("{selector:?}"))

@@ -7,11 +7,13 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use modelwright::formats::RevisionPhase::{self, Draining, Failed, Fetching, Proven};
+use modelwright::formats::Announcement;
+use modelwright::formats::RevisionPhase::{self, Draining, Failed, Fetched, Fetching, Proven};
 use modelwright::protocol::grpc::proto::ServerLiveRequest;
 use serde_json::{Value, json};
 use support::*;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What the operator, the kubelet and the loader do for a pod.
 struct Pod {
@@ -45,14 +47,21 @@ impl Pod {
     }
 
     fn assign(&self, revisions: &[(&str, u16)]) {
+        self.assign_files(revisions, &[]);
+    }
+
+    /// Of some no worker is wanted.
+    fn assign_files(&self, revisions: &[(&str, u16)], fetch_only: &[(&str, u16)]) {
         let assignment = |(revision, port): &(&str, u16)| {
             json!({
                 "deployment": "m", "revision": revision, "modelVersion": revision.rsplit_once("-r").unwrap().1,
                 "port": port, "source": {"uri": "s3://models/m", "immutable": true, "files": []},
             })
         };
-        let assignments: Vec<Value> = revisions.iter().map(assignment).collect();
-        self.replace("assignment", &json!({"formatVersion": 1, "assignments": assignments}));
+        let list = |revisions: &[(&str, u16)]| revisions.iter().map(assignment).collect::<Vec<Value>>();
+        let (run, fetch_only) = (list(revisions), list(fetch_only));
+        let document = json!({"formatVersion": 1, "assignments": run, "fetchOnly": fetch_only});
+        self.replace("assignment", &document);
     }
 
     fn fetched(&self, revision: &str, model: &[u8]) {
@@ -132,6 +141,37 @@ async fn an_assignment_that_appears_is_fetched_loaded_proven_and_answers() {
 }
 
 #[tokio::test]
+async fn gateways_are_told_when_the_pod_is_proven_and_again_until_one_believes_it() {
+    let gateway = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pod = Pod::new();
+    let port = free_port();
+    pod.assign(&[("m-r1", port)]);
+    let _supervisor = pod.supervise(&[
+        &format!("--gateways=localhost:{}", gateway.local_addr().unwrap().port()),
+        "--pod-name=m-r1-x",
+        "--pod-uid=u",
+        "--pod-ip=127.0.0.1",
+    ]);
+    pod.is("m-r1", Fetching).await;
+    pod.fetched("m-r1", &identity());
+    for answer in ["404 Not Found", "204 No Content"] {
+        let (mut stream, _) = tokio::time::timeout(DEADLINE, gateway.accept()).await.expect(answer).unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"}") {
+            assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{}", String::from_utf8_lossy(&said));
+        }
+        let text = String::from_utf8(said).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /modelwright/v1/announce HTTP/1.1"), "{head}");
+        let said: Announcement = serde_json::from_str(body).unwrap();
+        assert_eq!(said, Announcement::new("m-r1-x".into(), "u".into(), "127.0.0.1".parse().unwrap()));
+        assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200, "it was proven before");
+        let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_killed_worker_is_replaced_and_the_pod_is_ready_again() {
     let pod = Pod::new();
     let port = free_port();
@@ -182,7 +222,7 @@ async fn a_worker_that_aborts_is_killed_or_hangs_leaves_the_other_answering() {
         let failed = &state.revisions[0];
         assert_eq!(failed.reason.as_deref(), Some(reason), "{failed:?}");
         assert!(failed.message.as_ref().unwrap().starts_with(message), "{failed:?}");
-        assert_eq!((phase(&state, "m-r2"), state.ready), (Some(Proven), false));
+        assert_eq!((phase(&state, "m-r2"), state.ready), (Some(Proven), true));
         assert_eq!(infer(kept, &request()).await.0, 200, "after SIG{signal}");
         pod.is("m-r1", Proven).await;
         assert_eq!(infer(lost, &request()).await.0, 200, "after SIG{signal}");
@@ -220,10 +260,10 @@ async fn a_second_revision_is_proven_beside_the_first_which_then_leaves() {
 
     pod.assign(&[("m-r1", old), ("m-r2", new)]);
     pod.is("m-r2", Fetching).await;
-    assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 503);
+    assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200, "the first serves on");
     assert_eq!(infer(old, &request()).await.0, 200);
     pod.fetched("m-r2", &identity());
-    pod.is("m-r2", Proven).await;
+    assert_eq!(pod.is("m-r2", Proven).await.port, Some(new));
     assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200);
     assert_eq!(infer(new, &request()).await.1["model_version"], "2");
 
@@ -233,6 +273,66 @@ async fn a_second_revision_is_proven_beside_the_first_which_then_leaves() {
     assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200, "what leaves is not waited for");
     state(pod.admin, "m-r1 is gone", |s| phase(s, "m-r1").is_none()).await;
     assert_eq!(infer(new, &request()).await.0, 200);
+}
+
+/// As on a GPU that has room for one.
+#[tokio::test]
+async fn a_revision_takes_the_place_of_another_and_gives_it_back() {
+    let pod = Pod::new();
+    let (old, new) = (free_port(), free_port());
+    pod.assign(&[("m-r1", old)]);
+    pod.fetched("m-r1", &identity());
+    let supervisor = pod.supervise(&[]);
+    pod.is("m-r1", Proven).await;
+
+    pod.assign_files(&[("m-r1", old)], &[("m-r2", new)]);
+    pod.is("m-r2", Fetching).await;
+    pod.fetched("m-r2", b"<html>404</html>");
+    pod.is("m-r2", Fetched).await;
+    assert_eq!(children(supervisor.pid()).len(), 1, "nobody runs it");
+    assert_eq!(infer(old, &request()).await.0, 200);
+
+    pod.assign_files(&[("m-r2", new)], &[("m-r1", old)]);
+    let failed = pod.is("m-r2", Failed).await;
+    assert_eq!(failed.reason.as_deref(), Some("ModelInvalid"), "{failed:?}");
+    pod.is("m-r1", Fetched).await;
+    assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 503, "the one that leaves is not counted");
+
+    pod.assign_files(&[("m-r1", old)], &[("m-r2", new)]);
+    assert_eq!(pod.is("m-r1", Proven).await.reason, None);
+    assert_eq!(pod.is("m-r2", Fetched).await.reason, None, "what it was is of another attempt");
+    assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200);
+    assert_eq!(infer(old, &request()).await.1["model_version"], "1");
+
+    pod.fetched("m-r2", &identity());
+    pod.assign_files(&[("m-r2", new)], &[("m-r1", old)]);
+    pod.is("m-r2", Proven).await;
+    assert_eq!(infer(new, &request()).await.1["model_version"], "2");
+    assert_eq!(children(supervisor.pid()).len(), 1);
+    pod.assign(&[("m-r2", new)]);
+    state(pod.admin, "m-r1 is gone", |s| phase(s, "m-r1").is_none()).await;
+    assert_eq!(infer(new, &request()).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_revision_on_the_port_of_one_that_leaves_starts_when_that_has_gone() {
+    let pod = Pod::new();
+    let (first, second) = (free_port(), free_port());
+    pod.assign(&[("m-r1", first), ("m-r2", second)]);
+    pod.fetched("m-r1", &identity());
+    pod.fetched("m-r2", &identity());
+    pod.fetched("m-r3", &identity());
+    let supervisor = pod.supervise(&[]);
+    pod.is("m-r1", Proven).await;
+    pod.is("m-r2", Proven).await;
+    let stays = worker_of(supervisor.pid(), second);
+
+    pod.assign(&[("m-r2", second), ("m-r3", first)]);
+    let started = pod.is("m-r3", Proven).await;
+    assert_eq!((started.port, started.reason), (Some(first), None), "no try found the port taken");
+    let (_, answer) = infer(first, &request()).await;
+    assert_eq!(answer["model_version"], "3");
+    assert_eq!(worker_of(supervisor.pid(), second), stays);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, Resource};
-use modelwright::api::ModelDeployment;
+use modelwright::api::{ModelDeployment, ModelRoute};
 use modelwright::formats::{
     FORMAT_VERSION, GraphSummary, PinnedFile, PinnedSource, PodState, ResolveReport, Resolved, SourceRequest,
 };
@@ -50,7 +50,12 @@ impl Cluster {
         let fakes = PathBuf::from(variable("FAKES"));
         std::fs::create_dir_all(&fakes).expect("a folder for what the fake kubelet answers");
         std::fs::write(fakes.join("message"), resolved()).expect("write");
-        let state = PodState { format_version: FORMAT_VERSION, ready: true, revisions: Vec::new() };
+        let state = PodState {
+            format_version: FORMAT_VERSION,
+            ready: true,
+            fetches_only: true,
+            revisions: Vec::new(),
+        };
         std::fs::write(fakes.join("state"), json!(state).to_string()).expect("write");
         cluster.install_crd().await;
         cluster
@@ -58,15 +63,18 @@ impl Cluster {
 
     async fn install_crd(&self) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(root.join("crds/modeldeployments.yaml")).expect("the CRD");
-        let crd: Value = serde_yaml::from_str(&text).expect("the CRD");
-        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let name = crd["metadata"]["name"].as_str().expect("a name").to_string();
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd))
-            .await
-            .expect("the CRD is taken");
+        for file in ["crds/modeldeployments.yaml", "crds/modelroutes.yaml"] {
+            let text = std::fs::read_to_string(root.join(file)).expect("the CRD");
+            let crd: Value = serde_yaml::from_str(&text).expect("the CRD");
+            let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+            let name = crd["metadata"]["name"].as_str().expect("a name").to_string();
+            let applied = api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await;
+            applied.expect("the CRD is taken");
+        }
         wait("established CRD", async || {
             let deployments: Api<ModelDeployment> = Api::namespaced(self.client.clone(), "default");
+            let routes: Api<ModelRoute> = Api::namespaced(self.client.clone(), "default");
+            routes.list(&Default::default()).await.map_err(|e| e.to_string())?;
             deployments.list(&Default::default()).await.map_err(|e| e.to_string())
         })
         .await;
@@ -139,11 +147,21 @@ impl Cluster {
 
     /// The operator's own ServiceAccount, with the rights that the chart gives it and no others.
     pub async fn operator_identity(&self, namespace: &str) -> Identity {
+        self.chart_identity(namespace, "").await
+    }
+
+    /// Of an operator that watches its own namespace only.
+    pub async fn namespaced_identity(&self, namespace: &str) -> Identity {
+        self.chart_identity(namespace, namespace).await
+    }
+
+    async fn chart_identity(&self, namespace: &str, watched: &str) -> Identity {
         self.create_namespace(namespace).await;
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/modelwright");
         let template =
             ["template", "modelwright", "--namespace", namespace, "--show-only", "templates/rbac.yaml"];
-        let manifest = run(Command::new("helm").args(template).arg(chart), "");
+        let watched = format!("--set=watchNamespace={watched}");
+        let manifest = run(Command::new("helm").args(template).arg(watched).arg(chart), "");
         run(Command::new("kubectl").args(["apply", "-f", "-"]), &manifest);
         self.token(namespace, "modelwright").await
     }

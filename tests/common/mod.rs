@@ -5,12 +5,14 @@
 
 mod audit;
 mod cluster;
+mod crashes;
 mod objects;
 mod operator;
 mod state;
 
 pub use audit::{Audit, Request};
 pub use cluster::{Cluster, Identity};
+pub use crashes::{Abort, MOMENTS, number, panic_text, settled_writes, shorten_drain, shuffle};
 pub use objects::{condition, deployment, ready, uri};
 pub use operator::{Operator, OperatorOptions};
 pub use state::{State, difference, state};

@@ -21,6 +21,7 @@ pub struct OperatorOptions {
     pub lease_namespace: String,
     pub lease_seconds: u64,
     pub loader_image: String,
+    pub server_image: String,
     pub runtime_version: String,
     /// `<moment>:<number>`, for a build with the feature `faults`.
     pub crash: Option<String>,
@@ -39,6 +40,7 @@ impl OperatorOptions {
             lease_namespace: namespace.into(),
             lease_seconds: 2,
             loader_image: "example.test/modelwright:1".into(),
+            server_image: "example.test/modelwright-server".into(),
             runtime_version: "1.0.0".into(),
             crash: None,
             log,
@@ -61,7 +63,7 @@ impl Operator {
         command
             .env("KUBECONFIG", &options.kubeconfig)
             .args(["--loader-image", &options.loader_image])
-            .args(["--server-image", "example.test/modelwright-server"])
+            .args(["--server-image", &options.server_image])
             .args(["--runtime-version", &options.runtime_version])
             .args(["--lease-namespace", &options.lease_namespace])
             .args(["--lease-seconds", &options.lease_seconds.to_string()])
@@ -93,6 +95,13 @@ impl Operator {
             Some((name.to_string(), value.parse().ok()?))
         });
         Some(numbers.collect())
+    }
+
+    /// How many API writes it has made.
+    pub async fn writes(&self) -> usize {
+        let metrics = self.metrics().await.unwrap_or_default();
+        let writes = metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_writes_total"));
+        writes.map(|(_, value)| *value).sum::<f64>() as usize
     }
 
     /// What `/readyz` says: `leading`, `standing by`, or that it is not ready.

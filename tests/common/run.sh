@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh CLUSTER NAME CARGO-ARGUMENT...
 # Starts a cluster without kubelets, runs what cargo runs in its network, where pod addresses lead to the fake kubelet,
-# and ends it. TEST_ARGUMENTS go to the program.
+# and ends it. TEST_ARGUMENTS go to the program. PROGRAMS= a folder of ours, for pods that are real processes.
 set -eu
 cluster=$(realpath "$1")
 name=$2
@@ -16,7 +16,12 @@ FAKES=$(mktemp -d)
 export CLUSTER="$cluster" NAME="$name" FAKES
 trap '"$cluster" down "$name" >&2; rm -rf "$FAKES"' EXIT
 trap 'exit 130' INT TERM
+if [ -n "${PROGRAMS:-}" ]; then
+    ORT_DYLIB_PATH=$(tests/tools/onnxruntime.sh)
+    export ORT_DYLIB_PATH
+fi
 "$cluster" up "$name" --control-plane-only --audit \
-    --fake-termination-message="$FAKES/message" --fake-state="$FAKES/state" >&2
+    --fake-termination-message="$FAKES/message" --fake-state="$FAKES/state" \
+    ${PROGRAMS:+--real-processes="$PROGRAMS"} >&2
 # shellcheck disable=SC2086
 cargo --config "target.'cfg(unix)'.runner = ['$cluster', 'exec', '$name', '--']" "$@" -- ${TEST_ARGUMENTS:-}

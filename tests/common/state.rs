@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::ListParams;
 use kube::{Api, Resource};
-use modelwright::api::ModelDeployment;
+use modelwright::api::{ModelDeployment, ModelRoute};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,6 +26,11 @@ pub async fn state(cluster: &Cluster, namespace: &str) -> Result<State, kube::Er
     take::<ReplicaSet>(cluster, namespace, &mut state).await?;
     take::<Service>(cluster, namespace, &mut state).await?;
     take::<PodDisruptionBudget>(cluster, namespace, &mut state).await?;
+    take::<ModelRoute>(cluster, namespace, &mut state).await?;
+    take::<Deployment>(cluster, namespace, &mut state).await?;
+    take::<Role>(cluster, namespace, &mut state).await?;
+    take::<RoleBinding>(cluster, namespace, &mut state).await?;
+    take::<NetworkPolicy>(cluster, namespace, &mut state).await?;
     let pods: Api<Pod> = cluster.api(namespace);
     for pod in pods.list(&ListParams::default()).await? {
         let pod = json!(pod);
@@ -69,7 +76,7 @@ fn comparable(object: Value, namespace: &str) -> Value {
         "owners": owners,
         "deleting": !metadata["deletionTimestamp"].is_null(),
     });
-    for field in ["spec", "data", "revision"] {
+    for field in ["spec", "data", "revision", "rules", "roleRef", "subjects"] {
         if !object[field].is_null() {
             kept[field] = object[field].clone();
         }
@@ -95,6 +102,13 @@ fn strip(value: &mut Value) {
                         | "time"
                         | "coldStartSeconds"
                         | "observedGeneration"
+                        | "startedAt"
+                        | "stepStartedAt"
+                        | "movedAt"
+                        | "routeGeneration"
+                        // A record that is made when the pods are ready already skips the first attempt.
+                        | "attempt"
+                        | "tried"
                 )
             });
             fields.values_mut().for_each(strip);

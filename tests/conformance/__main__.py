@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--grpc", metavar="HOST:PORT", help="where gRPC is spoken")
     parser.add_argument("--model", metavar="NAME", help="default: the only one there is")
     parser.add_argument("--also", metavar="GROUP,…", default="", help=f"more points: {', '.join(ALSO)}, or all")
+    parser.add_argument("--skip", metavar="TEXT", action="append", default=[], help="no points whose text has it; may come again")
     parser.add_argument("--verbose", action="store_true", help="a trace of each point that fails")
     parser.add_argument("--write-model", metavar="FILE", help="write the fixture model and leave")
     parser.add_argument("--half", action="store_true", help="with --write-model: of the half-precision types")
@@ -42,7 +43,7 @@ def main():
     target = points.Target(arguments.http, arguments.grpc, arguments.model)
     also = ALSO if arguments.also == "all" else arguments.also.split(",")
     groups = {"core", *also, *(e for e in EXTENSIONS if e in target.extensions)}
-    return 1 if points.run(target, groups, arguments.verbose) else 0
+    return 1 if points.run(target, groups, arguments.skip, arguments.verbose) else 0
 
 
 sys.exit(main())

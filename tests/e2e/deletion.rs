@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Resource};
-use modelwright::api::ModelDeployment;
+use modelwright::api::{ModelDeployment, ModelRoute};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -130,6 +130,8 @@ async fn a_foreign_object_of_a_childs_name_is_never_touched() {
         let service = json!({ "metadata": meta("model"), "spec": { "ports": [{ "port": 80 }] } });
         let budget = json!({ "metadata": meta("model"), "spec": {
             "maxUnavailable": 1, "selector": { "matchLabels": { "app": "other" } } } });
+        let route = json!({ "metadata": meta("model"), "spec": { "mode": "Forward" } });
+        let route = foreign::<ModelRoute>(space, route).await;
         let other = foreign::<Pod>(space, other).await;
         let revision = foreign::<ControllerRevision>(space, revision).await;
         let set = foreign::<ReplicaSet>(space, set).await;
@@ -141,9 +143,30 @@ async fn a_foreign_object_of_a_childs_name_is_never_touched() {
         conflict::<ControllerRevision>(space, "model-r1", &revision).await;
         // In the order of the plan: pods start before the Service waits for its address.
         conflict::<ReplicaSet>(space, "model-r1", &set).await;
+        conflict::<ModelRoute>(space, "model", &route).await;
         conflict::<Service>(space, "model", &service).await;
         conflict::<PodDisruptionBudget>(space, "model", &budget).await;
         space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_service_from_before_tls_gets_its_port() {
+    in_namespace("ports", async |space| {
+        space.serve_first("model").await;
+        let services = space.api::<Service>();
+        let before = services.get("model").await.expect("the Service").spec.unwrap_or_default();
+        let mut ports = before.ports.clone().unwrap_or_default();
+        ports.retain(|port| port.name.as_deref() != Some("https"));
+        let without = Patch::Merge(json!({ "spec": { "ports": ports } }));
+        services.patch("model", &PatchParams::default(), &without).await.expect("a patch");
+        wait("the port for TLS", async || {
+            let now = services.get("model").await.map_err(|e| e.to_string())?.spec.unwrap_or_default();
+            (now.ports == before.ports).then_some(()).ok_or(format!("{:?}", now.ports))
+        })
+        .await;
         space.answers("model", 1, RELU).await;
     })
     .await;

@@ -18,8 +18,9 @@ async fn a_model_of_the_hub_is_pinned_to_its_commit() {
             ["the hub answers 401: the repository does not exist, or it is private and needs HF_TOKEN"];
         space.until_degraded("model", "SourceForbidden", &parts).await;
 
-        space.helper.put(&format!("{repository}/onnx/model.onnx"), relu()).await;
+        // The model last: whoever asks between the two must not pin the commit before.
         space.helper.put(&format!("{repository}/README.md"), "a model").await;
+        space.helper.put(&format!("{repository}/onnx/model.onnx"), relu()).await;
         let ready = space.until_ready("model").await;
         says(&ready, "ModelResolved", "True", "Pinned", &["1 input, 1 output"]).unwrap();
         let source = &ready.status.as_ref().unwrap().revisions[0].source;

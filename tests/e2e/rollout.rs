@@ -9,7 +9,7 @@ use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
-use crate::support::{NEG, RELU, Space, in_namespace, neg, question, relu, wait};
+use crate::support::{NEG, RELU, Space, in_namespace, neg, operator, question, relu, wait};
 
 /// The fewest ready pods that were seen at once since it began to watch, of any revision.
 struct Watch {
@@ -133,6 +133,38 @@ async fn a_rollback_before_the_drain_ends_needs_no_new_pod() {
         until_stable(space, "model-r1").await;
         assert_eq!(names(&space.pods("modelwright.dev/set=r1").await), before);
         space.answers("model", 1, RELU).await;
+    })
+    .await;
+}
+
+/// One after the other, while requests come; a model that can't be loaded changes nothing.
+#[tokio::test]
+async fn a_new_model_comes_into_the_running_pods() {
+    in_namespace("in-place", async |space| {
+        let first = space.file("first/model.onnx", &relu()).await;
+        let mut spec = replicas(space.spec(&first), 2);
+        spec["strategy"] = json!({ "replacement": "InPlace" });
+        space.apply("model", &spec).await;
+        space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+        let before = names(&space.pods("modelwright.dev/role=serve").await);
+        space.helper.start_load(&space.name, &space.inference_url("model"), &question()).await;
+
+        let broken = space.file("broken/model.onnx", &operator("Frobnicate")).await;
+        space.apply("model", &space.with_uri(&spec, &broken)).await;
+        space.until_degraded("model", "ModelInvalid", &["operator Frobnicate"]).await;
+        space.answers("model", 1, RELU).await;
+        let second = space.file("second/model.onnx", &neg()).await;
+        space.apply("model", &space.with_uri(&spec, &second)).await;
+        until_stable(space, "model-r2").await;
+        space.answers("model", 2, NEG).await;
+        println!("{}", space.kubectl(&["get", "mdep,pods,replicasets", "-o", "wide", "--show-labels"]));
+
+        let summary = space.helper.stop_load(&space.name).await;
+        assert_eq!(summary.failed, 0, "{:#?}", summary.failures);
+        let by: Vec<&str> = summary.answered.keys().map(String::as_str).collect();
+        assert_eq!(by, ["model-r1", "model-r2"]);
+        assert_eq!(names(&space.pods("modelwright.dev/role=serve").await), before, "no pod is new");
     })
     .await;
 }

@@ -72,7 +72,8 @@ async fn a_quota_that_leaves_no_room_for_the_resolver_is_quoted() {
         let parts = ["exceeded quota: pods", "limited: pods=1"];
         space.until_degraded("model", "QuotaExceeded", &parts).await;
         space.serves_on("model", 1, RELU).await;
-        set_quota(space, "pods", "3").await;
+        // Two gateways, the old and the new pod, and the resolver.
+        set_quota(space, "pods", "5").await;
         space.until_ready("model").await;
         space.answers("model", 2, NEG).await;
     })

@@ -65,7 +65,10 @@ fn assign(path: &Path, revisions: &[(&str, &PinnedSource)]) {
         port: 9000,
         source: (*source).clone(),
     });
-    let json = serde_json::to_vec(&Assignments::new(assignments.collect())).unwrap();
+    let mut document = Assignments::new(assignments.collect());
+    // The loader has no part in who runs what.
+    document.fetch_only = document.assignments.split_off(document.assignments.len().min(1));
+    let json = serde_json::to_vec(&document).unwrap();
     write(&path.with_extension("next"), json);
     std::fs::rename(path.with_extension("next"), path).unwrap();
 }

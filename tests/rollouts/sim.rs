@@ -1,27 +1,37 @@
 //! A cluster small enough to hold in the head: objects as JSON, controllers that take one step each.
 
-use std::collections::{BTreeMap, HashMap};
+mod controllers;
+mod demand;
+mod gateways;
+mod invariants;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use modelwright::api::ModelDeployment;
 use modelwright::apply::{Applied, WriteError};
-use modelwright::formats::{
-    GraphSummary, Pin, PinnedFile, PinnedSource, ResolveReport, Resolved, SourceRequest,
-};
+use modelwright::formats::{OutputReport, Slot};
 use modelwright::observe::*;
+use modelwright::plan::scale::Scaler;
 use modelwright::plan::{Kind, Plan, Write, plan};
 use modelwright::status;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-const STEP_LIMIT: usize = 400;
+use gateways::Gateway;
+
+const STEP_LIMIT: usize = 600;
+/// A wait that is longer is none that a story waits for.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(600);
 
 /// Splitmix64: seeded, the same everywhere.
 pub struct Rng(pub u64);
 
 impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,9 +40,23 @@ impl Rng {
     }
 }
 
+type Place = (&'static str, String);
+
 pub struct Sim {
-    deployment: Option<Value>,
-    objects: BTreeMap<(&'static str, String), Value>,
+    spec: Option<Value>,
+    deployment: Option<Arc<ModelDeployment>>,
+    objects: BTreeMap<Place, Value>,
+    /// What the operator's watches show of them, parsed when an object changes.
+    shelves: Shelves,
+    family: Family,
+    gateways: Vec<Gateway>,
+    /// Gateways that run and answer nothing.
+    pub mute: bool,
+    /// Gateways that say nothing of demand.
+    pub silent: u32,
+    scaler: RefCell<Scaler>,
+    held: u64,
+    scaled: String,
     now: Timestamp,
     version: u64,
     /// What the store says of every object.
@@ -47,8 +71,8 @@ pub struct Sim {
     /// The operator dies after this write, once.
     pub crash_after: Option<usize>,
     pub writes: usize,
-    /// The address has answered: from then on it always must.
-    answered: bool,
+    /// What was counted of an attempt, by candidate and attempt.
+    evidence: ((i64, i64), Evidence),
     said: Vec<String>,
     last: String,
     settings: Arc<Settings>,
@@ -56,9 +80,18 @@ pub struct Sim {
 
 impl Sim {
     pub fn new() -> Self {
-        Self {
+        let mut sim = Self {
+            spec: None,
             deployment: None,
             objects: BTreeMap::new(),
+            shelves: Shelves::default(),
+            family: Family::default(),
+            gateways: Vec::new(),
+            mute: false,
+            silent: 0,
+            scaler: RefCell::new(Scaler::new(0.0)),
+            held: 0,
+            scaled: String::new(),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             version: 0,
             etag: "first".into(),
@@ -68,7 +101,7 @@ impl Sim {
             shuffle: None,
             crash_after: None,
             writes: 0,
-            answered: false,
+            evidence: Default::default(),
             said: Vec::new(),
             last: String::new(),
             settings: Arc::new(Settings {
@@ -82,24 +115,142 @@ impl Sim {
                 cluster_domain: "cluster.local".into(),
                 crd_outdated: false,
             }),
-        }
+        };
+        sim.scaler = RefCell::new(Scaler::new(sim.seconds()));
+        sim.add_gateway();
+        sim.add_gateway();
+        sim
     }
 
     /// As `kubectl apply`.
     pub fn apply(&mut self, uri: &str, replicas: i32) {
-        let annotations = self.deployment.as_ref().map(|d| d["metadata"]["annotations"].clone());
         self.say(format!("user: model {uri}, {replicas} replicas"));
-        self.deployment = Some(json!({
+        self.apply_spec(uri);
+        self.spec.as_mut().unwrap()["spec"]["replicas"] = json!(replicas);
+        self.read();
+    }
+
+    fn apply_spec(&mut self, uri: &str) {
+        let new = json!({
             "apiVersion": "modelwright.dev/v1alpha1", "kind": "ModelDeployment",
-            "metadata": { "name": "fraud", "namespace": "ns", "uid": "u0", "generation": 1,
-                "annotations": annotations.unwrap_or(json!({})) },
-            "spec": { "model": { "uri": uri }, "replicas": replicas },
-        }));
+            "metadata": { "name": "fraud", "namespace": "ns", "uid": "u0", "generation": 1, "annotations": {} },
+            "spec": {},
+        });
+        let spec = self.spec.get_or_insert(new);
+        spec["spec"]["model"] = json!({ "uri": uri });
     }
 
     pub fn annotate(&mut self, key: &str, value: &str) {
         self.say(format!("user: annotates {key}={value}"));
-        self.deployment.as_mut().unwrap()["metadata"]["annotations"][key] = json!(value);
+        self.spec.as_mut().unwrap()["metadata"]["annotations"][key] = json!(value);
+        self.read();
+    }
+
+    /// Past a step of whatever is rolled out.
+    pub fn promote(&mut self, step: i32) {
+        self.say_of_attempt("promote", &format!("/{step}"));
+    }
+
+    /// A verb for the attempt that there is, if there is one.
+    pub fn say_of_attempt(&mut self, verb: &str, rest: &str) {
+        let Some(route) = self.family().route else { return };
+        let record = &route.spec.rollout;
+        let Some(candidate) = record.candidate else { return };
+        let value = format!("fraud-r{candidate}.{}{rest}", record.attempt);
+        self.annotate(&format!("modelwright.dev/{verb}"), &value);
+    }
+
+    /// The attempt that the gateways count.
+    fn counted(&self) -> Option<(i64, i64)> {
+        let record = &self.family.route.as_ref()?.spec.rollout;
+        let runs = record.analysis.is_some() && record.aborted.is_none();
+        record.candidate.filter(|_| runs).map(|candidate| (candidate, record.attempt))
+    }
+
+    fn evidence(&self) -> Evidence {
+        let (attempt, evidence) = &self.evidence;
+        if self.counted() == Some(*attempt) { evidence.clone() } else { Evidence::default() }
+    }
+
+    fn take_evidence(&mut self, line: &str, take: impl FnOnce(&mut Evidence)) {
+        let Some(attempt) = self.counted() else { return };
+        let mut evidence = self.evidence();
+        take(&mut evidence);
+        self.evidence = (attempt, evidence);
+        self.say(format!("{line} r{}.{}", attempt.0, attempt.1));
+    }
+
+    /// Of the candidate, if it is analysed; some fail.
+    pub fn requests(&mut self, count: u64, errors: u64) {
+        self.take_evidence(&format!("gateways: {count} requests, {errors} failed, to"), |evidence| {
+            evidence.counts.requests += count;
+            evidence.counts.errors += errors;
+        });
+    }
+
+    /// Answers to mirrored requests; the largest error of one output.
+    pub fn compared(&mut self, count: u64, max_absolute: f64) {
+        self.take_evidence(
+            &format!("gateways: {count} answers compared, error {max_absolute}, of"),
+            |evidence| {
+                let output = OutputReport { samples: count, max_absolute, ..OutputReport::default() };
+                evidence.counts.shadow.compared += count;
+                evidence.counts.shadow.add_output("score", output);
+            },
+        );
+    }
+
+    /// What Prometheus says of the candidate, if it is analysed.
+    pub fn measure(&mut self, metric: &str, answer: Result<f64, &str>, fails: bool) {
+        self.take_evidence(&format!("Prometheus: {metric} {answer:?} of"), |evidence| {
+            let found = evidence.measurements.entry(metric.into()).or_default();
+            found.values += u64::from(answer.is_ok());
+            found.failures += u64::from(fails);
+            found.last = answer.ok().or(found.last);
+            found.error = answer.err().map(String::from);
+        });
+    }
+
+    /// `count` pods of the newest revision answer everything.
+    pub fn is_serving(&self, count: usize) -> bool {
+        let family = self.family();
+        let newest = family.revisions.last().map(|r| r.number);
+        let route = family.route.unwrap();
+        let all =
+            route.spec.rollout.stable == newest.map(|n| n as i64) && route.spec.rollout.candidate.is_none();
+        let alone = |pod: &&Arc<PodView>| newest.is_some_and(|n| pod.holds(n)) && pod.slots.len() == 1;
+        let ready = family.pods.iter().filter(alone).filter(|pod| pod.ready).count();
+        all && ready == count && self.last.starts_with("status: True Serving")
+    }
+
+    /// What an operator without gateways left: a Service that selects one revision's pods, and no route.
+    pub fn forget_gateways(&mut self, revision: &str) {
+        self.say(format!(
+            "an older operator's Service selects the pods of {revision}; there are no gateways"
+        ));
+        self.gateways.clear();
+        self.remove(&("ModelRoute", "fraud".into()));
+        let place = ("Service", "fraud".to_string());
+        let mut service = self.objects[&place].clone();
+        service["spec"]["selector"] =
+            json!({ "modelwright.dev/deployment": "fraud", "modelwright.dev/set": revision });
+        self.put(place, service);
+    }
+
+    /// One field of the spec.
+    pub fn set(&mut self, field: &str, value: Value) {
+        self.say(format!("user: {field} {value}"));
+        self.spec.as_mut().unwrap()["spec"][field] = value;
+        self.read();
+    }
+
+    fn read(&mut self) {
+        self.deployment = Some(Arc::new(parse(self.spec.as_ref().unwrap())));
+    }
+
+    pub fn wait(&mut self, seconds: i64) {
+        self.say(format!("{seconds} seconds pass"));
+        self.now += SignedDuration::from_secs(seconds);
     }
 
     /// Until nobody has anything to do: then planning again yields nothing.
@@ -108,7 +259,7 @@ impl Sim {
             if !self.step() {
                 let mut left = self.plan().writes;
                 left.retain(|write| self.refused(write).is_none());
-                assert_eq!(left, vec![], "a settled plan writes nothing");
+                assert_eq!(left, vec![], "a settled plan writes nothing\n{}", self.transcript());
                 return;
             }
         }
@@ -123,22 +274,31 @@ impl Sim {
 
     /// One step of one controller. False: all are idle.
     fn step(&mut self) -> bool {
-        let controllers: [fn(&mut Self) -> bool; 3] =
-            [Self::operator, Self::replica_set_controller, Self::kubelet];
-        let start = self.shuffle.as_mut().map_or(0, |rng| rng.below(3));
-        let worked = (0..3).any(|i| controllers[(start + i) % 3](self));
-        if !worked
-            && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + SignedDuration::from_secs(600))
-        {
+        let worked = self.work();
+        if !worked && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + LONGEST_WAIT) {
             self.now = at.max(self.now + SignedDuration::from_secs(1));
             return true;
         }
         worked
     }
 
+    fn work(&mut self) -> bool {
+        let controllers: [fn(&mut Self) -> bool; 4] =
+            [Self::operator, Self::gateway, Self::replica_set_controller, Self::kubelet];
+        let start = self.shuffle.as_mut().map_or(0, |rng| rng.below(4));
+        (0..4).any(|i| controllers[(start + i) % 4](self))
+    }
+
     fn operator(&mut self) -> bool {
         let snapshot = self.snapshot();
         let plan = plan(&snapshot, self.now);
+        if let Some(decision) = &snapshot.scaling {
+            let number = format!("{} {:?} {:?}", decision.desired, decision.limited, decision.active);
+            if number != self.scaled {
+                self.scaled = number;
+                self.say(format!("scaling: {}", decision.message));
+            }
+        }
         let mut wrote = false;
         let mut applied = Applied::default();
         for write in &plan.writes {
@@ -146,8 +306,10 @@ impl Sim {
             if applied.failure.is_some() {
                 break;
             }
+            let (before, missing) = (self.capacity_in_use(), self.missing());
+            self.check_write(write);
             self.write(write);
-            self.check();
+            self.check(before, missing);
             wrote = true;
             self.writes += 1;
             if self.crash_after == Some(self.writes) {
@@ -174,194 +336,131 @@ impl Sim {
     }
 
     fn write(&mut self, write: &Write) {
-        self.version += 1;
         let place = (write.kind().as_str(), write.name().to_string());
         match write {
             Write::Create { body, .. } => {
-                assert!(
-                    !self.objects.contains_key(&place),
-                    "created twice: {place:?}\n{}",
-                    self.transcript()
-                );
+                let taken = self.objects.contains_key(&place);
+                assert!(!taken, "created twice: {place:?}\n{}", self.transcript());
                 let mut object = body.clone();
-                object["metadata"]["uid"] = json!(format!("u{}", self.version));
+                object["metadata"]["uid"] = json!(format!("u{}", self.version + 1));
                 object["metadata"]["creationTimestamp"] = json!(self.now.to_string());
-                self.say(format!("create {} {}", place.0, place.1));
-                self.objects.insert(place.clone(), object);
+                self.say(format!("create {} {} {}", place.0, place.1, gist(write.kind(), body)));
+                self.put(place, object);
             }
             Write::Apply { kind, body, .. } => {
-                let object = self.objects.get_mut(&place).expect("applied to what is there");
+                let mut object = self.objects.get(&place).expect("applied to what is there").clone();
                 assert_eq!(object["metadata"]["uid"], body["metadata"]["uid"], "an apply carries the uid");
-                let what = match kind {
-                    Kind::ReplicaSet => format!("replicas {}", body["spec"]["replicas"]),
-                    Kind::Service => format!("selector {}", body["spec"]["selector"]["modelwright.dev/set"]),
-                    _ => String::new(),
-                };
                 if *kind == Kind::ReplicaSet {
-                    assert_eq!(object["spec"]["template"], body["spec"]["template"], "a live template stays");
+                    let template = |object: &Value| {
+                        let mut template = object["spec"]["template"].clone();
+                        template["metadata"]["annotations"]["modelwright.dev/assignment"] = Value::Null;
+                        template
+                    };
+                    assert_eq!(
+                        template(&object),
+                        template(body),
+                        "a live template stays, but for what it assigns"
+                    );
                 }
-                merge(object, body);
-                self.say(format!("apply {} {} {what}", place.0, place.1).trim_end().to_string());
+                merge(&mut object, body);
+                self.say(format!("apply {} {} {}", place.0, place.1, gist(*kind, body)));
+                self.put(place, object);
             }
             Write::Delete { uid, .. } => {
-                let object = self.objects.remove(&place).expect("deleted what is there");
-                assert_eq!(object["metadata"]["uid"], json!(uid));
+                assert_eq!(self.objects[&place]["metadata"]["uid"], json!(uid));
                 self.say(format!("delete {} {}", place.0, place.1));
-                self.objects.retain(|_, o| o["metadata"]["ownerReferences"][0]["uid"] != json!(uid));
+                self.remove(&place);
+                let owned = |o: &Value| o["metadata"]["ownerReferences"][0]["uid"] == json!(uid);
+                let children: Vec<Place> =
+                    self.objects.iter().filter(|(_, o)| owned(o)).map(|(p, _)| p.clone()).collect();
+                children.iter().for_each(|place| self.remove(place));
             }
-        }
-        if let Some(object) = self.objects.get_mut(&place) {
-            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         }
     }
 
-    fn replica_set_controller(&mut self) -> bool {
-        for set in self.kind("ReplicaSet") {
-            let pods = self.pods_of(&set);
-            let wanted = set["spec"]["replicas"].as_u64().unwrap() as usize;
-            if pods.len() < wanted {
-                self.add_pod(&set);
-                return true;
-            }
-            if pods.len() > wanted {
-                // Ready ones last, as the real one.
-                let victim = pods.iter().min_by_key(|pod| ready(pod)).unwrap();
-                self.objects.remove(&("Pod", name(victim)));
-                return true;
-            }
-            let count = pods.iter().filter(|pod| ready(pod)).count();
-            let status =
-                json!({ "replicas": pods.len(), "readyReplicas": count, "availableReplicas": count });
-            if set["status"] != status {
-                self.objects.get_mut(&("ReplicaSet", name(&set))).unwrap()["status"] = status;
-                return true;
-            }
-        }
-        false
-    }
-
-    fn add_pod(&mut self, owner: &Value) {
+    /// Stores an object, and shows it to the operator.
+    fn put(&mut self, place: Place, mut object: Value) {
         self.version += 1;
-        let mut pod = owner["spec"]["template"].clone();
-        let running = self.kind("Pod").iter().filter(|p| p["status"]["phase"] == "Running").count();
-        pod["metadata"]["name"] = json!(format!("{}-{:03}", name(owner), self.version));
-        pod["metadata"]["namespace"] = json!("ns");
-        pod["metadata"]["uid"] = json!(format!("u{}", self.version));
-        pod["metadata"]["creationTimestamp"] = json!(self.now.to_string());
-        pod["metadata"]["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": owner["kind"], "name": name(owner),
-            "uid": owner["metadata"]["uid"], "controller": true }]);
-        pod["status"] = if running < self.capacity {
-            json!({ "phase": "Pending" })
-        } else {
-            json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
-                "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." }] })
-        };
-        self.objects.insert(("Pod", name(&pod)), pod);
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let former = self.objects.get(&place);
+        let generation = former.map_or(0, |f| f["metadata"]["generation"].as_i64().unwrap_or(0));
+        let changed = former.is_none_or(|f| f["spec"] != object["spec"]);
+        object["metadata"]["generation"] = json!(generation + i64::from(changed));
+        self.show(place.0, &object, false);
+        self.objects.insert(place, object);
     }
 
-    /// Starts one pod: a resolver reports, a server becomes ready or fails.
-    fn kubelet(&mut self) -> bool {
-        let running = self.kind("Pod").iter().filter(|p| p["status"]["phase"] == "Running").count();
-        for pod in self.kind("Pod") {
-            let text = pod["spec"]["containers"].to_string() + &pod["metadata"]["annotations"].to_string();
-            let status = if pod["spec"]["containers"][0]["name"] == "resolve" {
-                if self.evictions > 0 && pod["status"].is_null() {
-                    self.evictions -= 1;
-                    json!({ "phase": "Failed", "reason": "Evicted", "message": "the node was low on memory" })
-                } else if pod["status"]["phase"] == "Failed" {
-                    continue;
-                } else if text.contains("missing.onnx") {
-                    json!({ "phase": "Running", "containerStatuses": [ended("resolve", 1, "SourceNotFound: s3://models: no such key")] })
-                } else {
-                    json!({ "phase": "Succeeded", "containerStatuses": [ended("resolve", 0, &self.report(&text))] })
-                }
-            } else if pod["status"]["phase"] != "Running" && running >= self.capacity {
-                continue;
-            } else if text.contains("crashes.onnx") {
-                json!({ "phase": "Running", "conditions": scheduled(false), "containerStatuses": [
-                    { "name": "server", "restartCount": 3, "ready": false, "image": "", "imageID": "",
-                      "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } },
-                      "lastState": { "terminated": { "exitCode": 1, "reason": "Error" } } }] })
-            } else {
-                json!({ "phase": "Running", "conditions": scheduled(true) })
-            };
-            if pod["status"] != status {
-                self.objects.get_mut(&("Pod", name(&pod))).unwrap()["status"] = status;
-                return true;
-            }
+    fn remove(&mut self, place: &Place) {
+        if let Some(object) = self.objects.remove(place) {
+            self.show(place.0, &object, true);
         }
-        false
     }
 
-    fn report(&self, text: &str) -> String {
-        let uri = self.deployment.as_ref().unwrap()["spec"]["model"]["uri"].as_str().unwrap().to_string();
-        assert!(text.contains("resolve"));
-        let request = SourceRequest {
-            uri,
-            digest: None,
-            s3: None,
-            hf: None,
-            insecure_http: false,
-            secret_name: None,
-            ca_bundle_name: None,
-        };
-        let pin = Some(Pin::Etag(self.etag.clone()));
-        let file = PinnedFile { path: "model.onnx".into(), size: 1, pin };
-        let source = PinnedSource { request, files: vec![file], immutable: true, sha256: None };
-        let resolved = Resolved { source, graph: GraphSummary::default() };
-        ResolveReport::Resolved(Box::new(resolved)).encode().unwrap()
-    }
-
-    /// Once the address has answered, as many pods as are wanted answer behind it, whatever is rolled.
-    fn check(&mut self) {
-        let Some(service) = self.kind("Service").pop() else { return };
-        let set = &service["spec"]["selector"]["modelwright.dev/set"];
-        let behind = self
-            .kind("Pod")
-            .iter()
-            .filter(|p| ready(p) && p["metadata"]["labels"]["modelwright.dev/set"] == *set)
-            .count();
-        assert!(!self.answered || behind > 0, "nothing answers behind the address\n{}", self.transcript());
-        let wanted = self.deployment.as_ref().unwrap()["spec"]["replicas"].as_u64().unwrap();
-        self.answered = behind > 0 && wanted > 0;
-        let sets = self.kind("ReplicaSet").len();
-        assert!(sets <= 4, "{sets} ReplicaSets at once\n{}", self.transcript());
+    fn show(&mut self, kind: &str, object: &Value, gone: bool) {
+        fn event<V>(view: Option<V>, gone: bool) -> Event<Option<V>> {
+            if gone { Event::Delete(view) } else { Event::Apply(view) }
+        }
+        let shelves = &self.shelves;
+        match kind {
+            "ControllerRevision" => {
+                shelves.revisions.take(event(RevisionView::of(parse(object)), gone));
+            }
+            "ReplicaSet" => {
+                shelves.replica_sets.take(event(ReplicaSetView::of(parse(object)), gone));
+            }
+            "ModelRoute" => {
+                shelves.routes.take(event(RouteView::of(parse(object)), gone));
+            }
+            "Service" => {
+                shelves.services.take(event(ServiceView::of(parse(object)), gone));
+            }
+            "PodDisruptionBudget" => {
+                shelves.budgets.take(event(BudgetView::of(parse(object)), gone));
+            }
+            "Pod" => {
+                shelves.pods.take(event(PodView::of(parse(object)), gone));
+            }
+            other => panic!("{other}"),
+        }
+        self.family = shelves.family(&("ns".into(), "fraud".into()), "u0");
     }
 
     fn snapshot(&self) -> Snapshot {
-        let shelves = Shelves::default();
-        for ((kind, _), object) in &self.objects {
-            let object = object.clone();
-            match *kind {
-                "ControllerRevision" => {
-                    drop(shelves.revisions.take(Event::Apply(RevisionView::of(parse(object)))))
-                }
-                "ReplicaSet" => {
-                    drop(shelves.replica_sets.take(Event::Apply(ReplicaSetView::of(parse(object)))))
-                }
-                "Service" => drop(shelves.services.take(Event::Apply(ServiceView::of(parse(object))))),
-                "PodDisruptionBudget" => {
-                    drop(shelves.budgets.take(Event::Apply(BudgetView::of(parse(object)))))
-                }
-                "Pod" => drop(shelves.pods.take(Event::Apply(PodView::of(parse(object))))),
-                other => panic!("{other}"),
-            }
-        }
-        let deployment: ModelDeployment = parse(self.deployment.clone().unwrap());
+        let seen = self.seen();
+        let scaling = self.decision(&seen);
+        Snapshot { scaling, ..seen }
+    }
+
+    /// But for what was decided.
+    fn seen(&self) -> Snapshot {
         Snapshot {
-            family: shelves.family(&("ns".into(), "fraud".into()), "u0"),
-            deployment: Arc::new(deployment),
-            pod_states: HashMap::new(),
+            family: self.family(),
+            deployment: self.deployment.clone().unwrap(),
+            pod_states: self.pod_states(),
             gpu_holders: BTreeMap::new(),
+            gateways: self.gateway_views(),
+            scaling: None,
+            evidence: self.evidence(),
             settings: self.settings.clone(),
         }
+    }
+
+    fn family(&self) -> Family {
+        self.family.clone()
     }
 
     /// What stands at the end, but for pods' names.
     pub fn end_state(&self) -> Vec<String> {
         let objects = self.objects.iter().filter(|((kind, _), _)| *kind != "Pod");
-        let spec = |o: &Value| format!("{}{}", o["spec"]["replicas"], o["spec"]["selector"]);
-        objects.map(|((kind, name), o)| format!("{kind} {name} {}", spec(o))).collect()
+        let spec = |o: &Value| {
+            format!(
+                "{}{}{}{}",
+                o["spec"]["replicas"], o["spec"]["selector"], o["spec"]["mode"], o["spec"]["backends"]
+            )
+        };
+        let pods = self.family.pods.iter().filter(|pod| pod.proven.is_some());
+        let pods = pods.map(|pod| format!("Pod with {:?}", pod.slots));
+        objects.map(|((kind, name), o)| format!("{kind} {name} {}", spec(o))).chain(pods).collect()
     }
 
     pub fn transcript(&self) -> String {
@@ -369,50 +468,85 @@ impl Sim {
     }
 
     fn say(&mut self, line: String) {
-        self.said.push(line);
-    }
-
-    fn kind(&self, kind: &str) -> Vec<Value> {
-        self.objects.iter().filter(|((k, _), _)| *k == kind).map(|(_, o)| o.clone()).collect()
-    }
-
-    fn pods_of(&self, owner: &Value) -> Vec<Value> {
-        let mut pods = self.kind("Pod");
-        pods.retain(|pod| pod["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]);
-        pods
+        self.said.push(line.trim_end().to_string());
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).unwrap()
+/// What a write says that a reader of a transcript wants to know.
+fn gist(kind: Kind, body: &Value) -> String {
+    let spec = &body["spec"];
+    match kind {
+        Kind::ReplicaSet => {
+            let assigned = slots(&spec["template"]);
+            let own = format!("r{}", assigned[0].revision);
+            let other = body["metadata"]["labels"]["modelwright.dev/set"].as_str() != Some(own.as_str());
+            let of = if other { format!(" of {own}") } else { String::new() };
+            format!("with {} replicas{of}", spec["replicas"])
+        }
+        Kind::Pod if body["spec"].is_null() => {
+            let named = |fetch_only: bool| {
+                let slots = slots(body).into_iter().filter(|slot| slot.fetch_only == fetch_only);
+                let names: Vec<String> = slots.map(|slot| format!("r{}", slot.revision)).collect();
+                names.join(" and ")
+            };
+            let (held, files) = (named(false), named(true));
+            let files = if files.is_empty() { files } else { format!(", and the files of {files}") };
+            let proven = body["metadata"]["labels"]["modelwright.dev/serves"].as_str().unwrap();
+            let proven = if proven.is_empty() { "nothing".into() } else { proven.replace('.', " and ") };
+            format!("to hold {held}{files}; {proven} is proven")
+        }
+        Kind::Service if spec["selector"]["modelwright.dev/component"] == "gateway" => {
+            "to the gateways".into()
+        }
+        Kind::ModelRoute => {
+            let backends = spec["backends"].as_array().into_iter().flatten();
+            let shares: Vec<String> =
+                backends.map(|b| format!("r{} {} %", b["revision"], b["weight"])).collect();
+            let mode = spec["mode"].as_str().unwrap().to_lowercase();
+            let record = &spec["rollout"];
+            let mirror = match &spec["shadow"] {
+                Value::Null => String::new(),
+                shadow => format!("; mirrors {} % to r{}", shadow["percent"], shadow["revision"]),
+            };
+            let rollout = match (&record["candidate"], &record["aborted"]) {
+                (Value::Null, _) => String::new(),
+                (candidate, Value::Null) => {
+                    format!("; rolls out r{candidate}.{} at step {}", record["attempt"], record["step"])
+                }
+                (candidate, _) => format!("; r{candidate}.{} was aborted", record["attempt"]),
+            };
+            let drained = match &spec["drained"] {
+                Value::Null => String::new(),
+                drained => {
+                    format!("; none for r{} to {}", drained["revision"], drained["pod"].as_str().unwrap())
+                }
+            };
+            format!("{mode} to {}{drained}{mirror}{rollout}", shares.join(", "))
+        }
+        _ => String::new(),
+    }
 }
 
-fn name(object: &Value) -> String {
-    object["metadata"]["name"].as_str().unwrap().into()
+/// What an object assigns.
+fn slots(object: &Value) -> Vec<Slot> {
+    let read = |part: &Value| serde_json::from_value(part.clone()).unwrap_or_default();
+    Slot::assigned(&read(&object["metadata"]["labels"]), &read(&object["metadata"]["annotations"]))
 }
 
-fn ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-fn scheduled(ready: bool) -> Value {
-    json!([
-        { "type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" },
-        { "type": "Ready", "status": if ready { "True" } else { "False" } },
-    ])
-}
-
-fn ended(container: &str, code: i32, message: &str) -> Value {
-    json!({ "name": container, "restartCount": 0, "ready": false, "image": "", "imageID": "",
-        "state": { "terminated": { "exitCode": code, "message": message } } })
+pub fn parse<T: DeserializeOwned>(value: &Value) -> T {
+    T::deserialize(value).unwrap()
 }
 
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                // An atomic map: a key that is not said is gone.
+                if key == "selector" {
+                    into.insert(key.clone(), value.clone());
+                } else {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
             }
         }
         (into, from) => *into = from.clone(),

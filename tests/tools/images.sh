@@ -6,8 +6,8 @@ mkdir -p target/images
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-target}
 
-# Static: operator and loader need no file of the image but themselves.
-for part in operator loader; do
+# Static: they need no file of the image but themselves.
+for part in operator gateway loader; do
     RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --locked --release --target "$host" \
         --no-default-features --features "$part" --bin "modelwright-$part"
 done
@@ -16,6 +16,7 @@ onnxruntime=$("$(dirname "$0")/onnxruntime.sh")
 
 "$cluster" image --name "modelwright.dev/modelwright:$version" --out target/images/modelwright.tar \
     --file "/modelwright-operator=$target/$host/release/modelwright-operator" \
+    --file "/modelwright-gateway=$target/$host/release/modelwright-gateway" \
     --file "/modelwright-loader=$target/$host/release/modelwright-loader" \
     --entrypoint /modelwright-operator > target/images/modelwright.digest
 "$cluster" image --name "modelwright.dev/modelwright-server:$version" --out target/images/modelwright-server.tar \

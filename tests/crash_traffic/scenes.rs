@@ -1,0 +1,114 @@
+//! What happens while requests come and the operator dies, one function a scene; each begins where the one before ended.
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use modelwright::api::annotations;
+use serde_json::{Value, json};
+
+use super::stage::{REPLICAS, Stage};
+
+pub struct Scene {
+    pub title: &'static str,
+    pub act: for<'a> fn(&'a Stage<'a>) -> LocalBoxFuture<'a, ()>,
+}
+
+pub const SCENES: [Scene; 8] = [
+    Scene { title: "change", act: change },
+    Scene { title: "rollback", act: rollback },
+    Scene { title: "canary", act: canary },
+    Scene { title: "abort", act: abort },
+    Scene { title: "blue/green", act: blue_green },
+    Scene { title: "recreate", act: recreate },
+    Scene { title: "in place", act: in_place },
+    Scene { title: "to zero and back", act: to_zero_and_back },
+];
+
+fn change<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.roll().await;
+    }
+    .boxed_local()
+}
+
+/// The old pods are gone: the old revision gets new ones.
+fn rollback<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.back_to(stage.version() - 1).await;
+    }
+    .boxed_local()
+}
+
+/// Step by step to the end.
+fn canary<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.set_strategy(steps(json!([
+            { "setWeight": 20 }, { "pause": {} }, { "setWeight": 60 }, { "pause": {} },
+        ])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(20, 1).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/1")).await;
+        let id = stage.until_weight(60, 3).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/3")).await;
+        stage.until_stable(next).await;
+    }
+    .boxed_local()
+}
+
+/// And the spec goes back to what serves.
+fn abort<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        let former = stage.version();
+        stage.set_strategy(steps(json!([{ "setWeight": 30 }, { "pause": {} }])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(30, 1).await;
+        stage.annotate(annotations::ABORT, &id).await;
+        stage.until_aborted(next).await;
+        stage.back_to(former).await;
+    }
+    .boxed_local()
+}
+
+fn blue_green<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.set_strategy(steps(json!([{ "setWeight": 0 }, { "pause": {} }])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(0, 1).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/full")).await;
+        stage.until_stable(next).await;
+    }
+    .boxed_local()
+}
+
+/// Requests wait while the pods are exchanged.
+fn recreate<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.set_strategy(json!({ "replacement": "Recreate" }));
+        stage.roll().await;
+    }
+    .boxed_local()
+}
+
+/// The new model comes into the pods that run.
+fn in_place<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        let before = stage.pods().await;
+        stage.set_strategy(json!({ "replacement": "InPlace" }));
+        stage.roll().await;
+        assert_eq!(stage.pods().await, before, "the pods stay");
+    }
+    .boxed_local()
+}
+
+fn to_zero_and_back<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.scale(0).await;
+        stage.until_none().await;
+        stage.scale(REPLICAS).await;
+        stage.until_serving(REPLICAS).await;
+    }
+    .boxed_local()
+}
+
+fn steps(steps: Value) -> Value {
+    json!({ "canary": { "steps": steps } })
+}

@@ -1,0 +1,70 @@
+//! Requests on their way while things change: none is lost, none answered twice, by a version that nobody asked for, or
+//! wrongly. `make test-e2e` runs it on a cluster of its own, in that cluster's network: `traffic.sh`.
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+#[allow(dead_code, unused_imports)] // the bench uses its part
+#[path = "traffic/mod.rs"]
+mod scenes;
+#[allow(dead_code, unused_imports)]
+mod support;
+
+use scenes::{Scene, play};
+use serde_json::json;
+
+/// Where clients' own retries count apart: their connection ends with the gateway that they spoke to, and until every node
+/// knows, a second later, half of the new ones are refused. They wait 50 ms before each.
+const CLIENTS_RETRY: u8 = 40;
+
+#[tokio::test]
+async fn no_change_loses_a_request() {
+    play(&[
+        Scene::new("a rolling update", scenes::rollout),
+        Scene::new("a rollback while the old pods live", scenes::rollback),
+        Scene::new("more replicas, and fewer", scenes::scale),
+        Scene::new("a serving process is killed", scenes::server_killed),
+        Scene::new("a node is drained", scenes::node_drained),
+        Scene::new("the gateways are rolled", scenes::gateways_restarted),
+        Scene::new("a gateway's process is killed", scenes::gateway_killed).retries(CLIENTS_RETRY),
+        Scene::new("the operator is killed in the middle of a rollout", scenes::operator_killed),
+        Scene::new("a canary, step by step to the end", scenes::canary),
+        Scene::new("a canary that is aborted", scenes::canary_aborted),
+        Scene::new("a canary that its analysis lets pass", scenes::canary_analysed),
+        Scene::new("a canary that fails is aborted by its analysis", scenes::canary_failing).fails(),
+        Scene::new("a shadow step finds other answers", scenes::shadow_differing),
+        Scene::new("blue/green", scenes::blue_green),
+        Scene::new("pods are recreated while requests wait", scenes::recreate),
+        Scene::new("one GPU, which the new pod needs too", scenes::rollout).of("gpu", one_gpu()),
+        Scene::new("one GPU, and the new model comes into its pod", scenes::in_place).of("gpu", one_gpu()),
+        Scene::new("one GPU, two models in its pod, and the container is killed", scenes::in_place_killed)
+            .of("gpu", one_gpu()),
+        Scene::new("no pods for a while", scenes::to_zero_and_back),
+        Scene::new("pods follow the demand, up and down", scenes::follow_demand).of("scaled", autoscaled(1)),
+        Scene::new("to zero and back, again and again", scenes::through_zero).of("sleepy", autoscaled(0)),
+        Scene::new("to zero and back, ten times", scenes::to_zero_ten_times).of("sleepy", autoscaled(0)),
+        Scene::new("the operator is killed at each step of a canary", scenes::operator_killed_at_each_step),
+        Scene::new("the chart is upgraded in the middle of a rollout", scenes::chart_upgraded),
+    ])
+    .await;
+}
+
+fn autoscaled(least: i32) -> serde_json::Value {
+    let mut autoscaling = json!({
+        "minReplicas": least, "maxReplicas": 3, "metric": "RequestsPerSecond", "target": 1000,
+        "behavior": { "scaleDown": { "stabilizationWindowSeconds": 5 } },
+    });
+    if least == 0 {
+        autoscaling["scaleToZeroAfterSeconds"] = json!(1);
+    }
+    json!({ "autoscaling": autoscaling })
+}
+
+/// The node has no other.
+fn one_gpu() -> serde_json::Value {
+    json!({
+        "replicas": 1,
+        "pod": { "nodeSelector": { "kubernetes.io/hostname": "node-1" } },
+        "resources": { "limits": { "nvidia.com/gpu": "1" } },
+        "strategy": { "replacement": "Recreate" },
+    })
+}

@@ -1,0 +1,305 @@
+//! What happens while requests are on their way, one function a scene.
+
+mod stage;
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use modelwright::api::annotations;
+use serde_json::json;
+
+use stage::Stage;
+pub use stage::{Marathon, Scene, play};
+
+pub fn rollout<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.roll().await;
+    }
+    .boxed()
+}
+
+pub fn rollback<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let former = stage.version();
+        stage.roll().await;
+        stage.back_to(former).await;
+    }
+    .boxed()
+}
+
+pub fn scale<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        for replicas in [1, 3, 2] {
+            stage.apply_now(json!({ "replicas": replicas })).await;
+            stage.until_serving(replicas).await;
+        }
+    }
+    .boxed()
+}
+
+pub fn server_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
+        // The supervisor, so that the container ends.
+        stage.kill(&selector, "modelwright-server").await;
+        stage.until_serving(2).await;
+    }
+    .boxed()
+}
+
+pub fn gateways_restarted<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.kubectl(&["rollout", "restart", "deployment/modelwright-gateway"]);
+        stage.until_gateways_rolled().await;
+    }
+    .boxed()
+}
+
+pub fn gateway_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.kill("modelwright.dev/component=gateway", "modelwright-gateway").await;
+    }
+    .boxed()
+}
+
+pub fn operator_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let next = stage.apply_next().await;
+        stage.kill_operators().await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+pub fn chart_upgraded<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.set(json!({ "strategy": {} }));
+        let next = stage.apply_next().await;
+        stage.upgrade_chart().await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+/// At each of a canary's steps.
+pub fn operator_killed_at_each_step<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.set(steps(json!([{ "setWeight": 20 }, { "pause": {} }, { "setWeight": 60 }, { "pause": {} }])));
+        let next = stage.apply_next().await;
+        stage.kill_leader().await;
+        let id = stage.until_weight(20, 1).await;
+        stage.kill_leader().await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/1")).await;
+        stage.until_weight(60, 3).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/3")).await;
+        stage.kill_leader().await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+/// Of serving pods and gateways: what the test itself has there may stay.
+pub fn node_drained<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    const NODE: &str = "node-2"; // the client is on the other
+    async {
+        for selector in ["modelwright.dev/role=serve", "modelwright.dev/component=gateway"] {
+            let there = stage.pods(selector).await;
+            let nodes: Vec<_> = there.iter().map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+            assert!(nodes.contains(&Some(NODE)), "nothing to drain: {selector} on {nodes:?}");
+        }
+        stage.kubectl(&["cordon", NODE]);
+        for selector in ["modelwright.dev/component=gateway", "modelwright.dev/role=serve"] {
+            let only = format!("--pod-selector={selector}");
+            stage.kubectl_slow(&["drain", NODE, "--delete-emptydir-data", "--timeout=90s", &only]).await;
+        }
+        stage.until_serving(2).await;
+        stage.kubectl(&["uncordon", NODE]);
+    }
+    .boxed()
+}
+
+pub fn to_zero_and_back<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.apply_now(json!({ "replicas": 0 })).await;
+        stage.until_none().await;
+        stage.apply_now(json!({ "replicas": 2 })).await;
+        stage.until_serving(2).await;
+    }
+    .boxed()
+}
+
+/// The load is the same throughout; what a pod is said to take is not.
+pub fn follow_demand<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.until_serving(1).await;
+        stage.apply_now(json!({ "autoscaling": { "target": 80 } })).await;
+        stage.until_serving(3).await;
+        stage.apply_now(json!({ "autoscaling": { "target": 1000 } })).await;
+        stage.until_serving(1).await;
+    }
+    .boxed()
+}
+
+/// Requests come back before, at and after the moment in which the last pod is given up, and at last when none is left.
+pub fn through_zero<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    const CYCLES: u64 = 12;
+    async {
+        for cycle in 0..CYCLES {
+            stage.rest(Duration::from_millis(800 + 200 * cycle)).await;
+            stage.answered_more(100).await;
+        }
+        stage.rest_until_none().await;
+        stage.answered_more(100).await;
+    }
+    .boxed()
+}
+
+/// To the end each time: requests come when no pod is left, and those before are still ending.
+pub fn to_zero_ten_times<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        for _ in 0..10 {
+            stage.rest_until_none().await;
+            stage.answered_more(100).await;
+        }
+    }
+    .boxed()
+}
+
+/// To the end, by a pause that ends by itself and one that somebody ends.
+pub fn canary<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.set(steps(json!([
+            { "setWeight": 20 },
+            { "pause": { "durationSeconds": 2 } },
+            { "setWeight": 50 },
+            { "pause": {} },
+        ])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(50, 3).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/3")).await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+pub fn canary_aborted<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let former = stage.version();
+        stage.set(steps(json!([{ "setWeight": 30 }, { "pause": {} }])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(30, 1).await;
+        stage.annotate(annotations::ABORT, &id).await;
+        stage.until_aborted(next).await;
+        stage.back_to(former).await;
+    }
+    .boxed()
+}
+
+/// Held for want of requests, then passed.
+pub fn canary_analysed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let metrics = json!([
+            { "name": "errors", "type": "ErrorRate", "max": "0.01" },
+            { "name": "latency", "type": "LatencyP99Ratio", "max": "20" }, // of a machine that does much else
+        ]);
+        stage.set(json!({ "strategy": { "canary": {
+            "steps": [{ "setWeight": 20 }, { "pause": { "durationSeconds": 1 } }, { "setWeight": 50 }],
+            "analysis": { "minRequests": 300, "intervalSeconds": 1, "metrics": metrics },
+        } } }));
+        stage.roll().await;
+    }
+    .boxed()
+}
+
+pub fn canary_failing<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let former = stage.version();
+        let metrics = json!([{ "name": "errors", "type": "ErrorRate", "max": "0.01" }]);
+        stage.set(json!({ "strategy": { "canary": {
+            "steps": [{ "setWeight": 20 }, { "pause": { "durationSeconds": 600 } }],
+            "analysis": { "metrics": metrics },
+        } } }));
+        let next = stage.apply_failing().await;
+        stage.until_analysis_failed("errors").await;
+        stage.until_aborted(next).await;
+        stage.back_to(former).await;
+    }
+    .boxed()
+}
+
+/// Each version of the model adds another number, and no client gets the candidate's.
+pub fn shadow_differing<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let former = stage.version();
+        let outputs = json!([{ "name": "y", "maxAbsolute": "0" }]);
+        let metrics = json!([{ "name": "answers", "type": "OutputDifference", "outputs": outputs }]);
+        stage.set(json!({ "strategy": { "canary": {
+            "steps": [{ "shadow": { "percent": 50, "durationSeconds": 600 } }],
+            "analysis": { "metrics": metrics },
+        } } }));
+        let next = stage.apply_next().await;
+        stage.until_analysis_failed("answers").await;
+        stage.until_aborted(next).await;
+        stage.back_to(former).await;
+    }
+    .boxed()
+}
+
+pub fn blue_green<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.set(steps(json!([{ "setWeight": 0 }, { "pause": {} }])));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(0, 1).await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/full")).await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+pub fn recreate<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.set(json!({ "strategy": { "replacement": "Recreate" } }));
+        stage.roll().await;
+    }
+    .boxed()
+}
+
+/// The new model comes into the pod that runs; one that can't be loaded leaves the old one answering.
+pub fn in_place<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
+        let former = stage.version();
+        let before = stage.pods(&selector).await;
+        stage.set(json!({ "strategy": { "replacement": "InPlace" } }));
+        stage.apply_broken().await;
+        stage.back_to(former).await;
+        stage.roll().await;
+        let after = stage.pods(&selector).await;
+        let uids = |pods: &[k8s_openapi::api::core::v1::Pod]| -> Vec<_> {
+            pods.iter().map(|pod| pod.metadata.uid.clone()).collect()
+        };
+        assert_eq!(uids(&after), uids(&before), "the pods stay");
+    }
+    .boxed()
+}
+
+/// As cgroup v2 does when two workers outgrow the container: all of its processes at once.
+pub fn in_place_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
+        stage.set(json!({ "strategy": { "replacement": "InPlace", "canary": { "steps": [
+            { "setWeight": 50 }, { "pause": {} },
+        ] } } }));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(50, 1).await;
+        stage.kill(&selector, "modelwright-server").await;
+        stage.annotate(annotations::PROMOTE, &format!("{id}/full")).await;
+        stage.until_stable(next).await;
+    }
+    .boxed()
+}
+
+fn steps(steps: serde_json::Value) -> serde_json::Value {
+    json!({ "strategy": { "canary": { "steps": steps } } })
+}
