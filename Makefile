@@ -22,6 +22,7 @@ export CARGO_TARGET_DIR := $(CACHE)/target-$(TOOLCHAIN)
 check:
 	cargo fmt --all --check
 	cargo clippy --quiet --locked --no-default-features --features operator --all-targets -- -D warnings
+	cargo clippy --quiet --locked --no-default-features --features gateway --all-targets -- -D warnings
 	cargo clippy --quiet --locked --no-default-features --features loader --all-targets -- -D warnings
 	cargo clippy --quiet --locked --no-default-features --features server --all-targets -- -D warnings
 	cargo clippy --quiet --locked --features e2e,faults --all-targets -- -D warnings
@@ -33,14 +34,17 @@ check:
 test: check test-protocol fuzz test-asan test-dashboard test-cluster test-operator test-e2e
 	@echo "make test: all is well"
 
-# the server's protocol as others see it: conformance suite, Triton's clients, schemathesis; SECONDS= for the last
+# the protocol as others see it, of the server and through the gateway: conformance suite, Triton's clients, schemathesis;
+# SECONDS= for the last
 test-protocol:
 	@cargo build --quiet --locked --no-default-features --features server --bin modelwright-server
-	@tests/conformance/run.sh $(CARGO_TARGET_DIR)/debug/modelwright-server $(SECONDS)
+	@cargo build --quiet --locked --no-default-features --features gateway --bin modelwright-gateway
+	@tests/conformance/run.sh $(addprefix $(CARGO_TARGET_DIR)/debug/modelwright-,server gateway) $(SECONDS)
 
-# the whole, on a cluster of its own (or KUBECONFIG's), from images that are built now
+# the whole, on clusters of its own (or KUBECONFIG's, without the load), from images that are built now
 test-e2e: $(CLUSTER) images
 	@tests/e2e.sh $(CLUSTER) $(VERSION)
+	@[ -n "$(KUBECONFIG)" ] || tests/e2e/traffic.sh $(CLUSTER) $(VERSION)
 
 # a model from kubectl apply to answers; KUBECONFIG= another cluster than one of our own
 demo: $(CLUSTER)
@@ -58,16 +62,17 @@ image-cuda: $(CLUSTER)
 install: images
 	@tests/tools/install.sh $(CLUSTER) $(NAME)
 
-# The dashboard and the alerts, on a real Prometheus that scrapes a real server
+# The dashboard and the alerts, on a real Prometheus that scrapes a real server; the query of an analysis
 .PHONY: test-dashboard
 test-dashboard:
 	cargo test --quiet --locked --no-default-features --features server,e2e --test server_dashboard
+	cargo test --quiet --locked --no-default-features --features operator,e2e --test prometheus
 
 ## the local cluster
 
 .PHONY: cluster-up cluster-down cluster-status cluster-env cluster-s3 test-cluster
 
-# NODES=2 GPUS=2 CONTROL_PLANE_ONLY=1 AUDIT=1 FAKE_STATE=file FAKE_TERMINATION_MESSAGE=file
+# NODES=2 GPUS=2 CONTROL_PLANE_ONLY=1 AUDIT=1 FAKE_STATE=file FAKE_TERMINATION_MESSAGE=file REAL_PROCESSES=folder
 cluster-up: $(CLUSTER)
 	@$(CLUSTER) up $(NAME) \
 		$(if $(NODES),--nodes=$(NODES)) \
@@ -75,7 +80,8 @@ cluster-up: $(CLUSTER)
 		$(if $(CONTROL_PLANE_ONLY),--control-plane-only) \
 		$(if $(AUDIT),--audit) \
 		$(if $(FAKE_STATE),--fake-state=$(FAKE_STATE)) \
-		$(if $(FAKE_TERMINATION_MESSAGE),--fake-termination-message=$(FAKE_TERMINATION_MESSAGE))
+		$(if $(FAKE_TERMINATION_MESSAGE),--fake-termination-message=$(FAKE_TERMINATION_MESSAGE)) \
+		$(if $(REAL_PROCESSES),--real-processes=$(REAL_PROCESSES))
 
 cluster-down: $(CLUSTER)
 	@$(CLUSTER) down $(NAME)
@@ -92,7 +98,7 @@ cluster-s3: $(CLUSTER)
 	@$(CLUSTER) s3 $(NAME)
 
 test-cluster: $(CLUSTER)
-	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=10m .
+	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=30m .
 
 ## hostile input
 
@@ -114,18 +120,46 @@ test-asan:
 
 OPERATOR := --no-default-features --features operator
 
-# Crash at every write, leader election, schema rules, children. SEED= and PARALLEL= vary the crashes.
+# Crash at every write, alone and under load, leader election, schema rules, children. SEED=, PLANS=, JOURNEYS= and
+# PARALLEL= vary the crashes.
 test-operator: $(CLUSTER)
-	@TEST_ARGUMENTS=--nocapture tests/common/run.sh $(CLUSTER) operator-test test $(OPERATOR),e2e,faults \
-		--test crash --test leader --test rules --test rules_children
+	@PROGRAMS=$(CARGO_TARGET_DIR)/debug TEST_ARGUMENTS=--nocapture tests/common/run.sh $(CLUSTER) operator-test test \
+		--features e2e,faults --test crash --test crash_traffic --test leader --test rules --test rules_children \
+		--test rules_gateways
 
-# One JSON object a line and figure. ONLY= one of operator, server, perf-analyzer, soak. For a shorter run:
-# operator: N= REST_SECONDS=; server: ROUNDS= SECONDS= and FIGURE=server.tiny, a prefix; soak: SOAK_MINUTES=.
-bench: $(addprefix bench-,$(or $(ONLY),operator server))
+# One JSON object a line and figure. ONLY= one of operator, server, gateway, ledger, crash, zero, autoscaling,
+# perf-analyzer, soak. For a shorter run:
+# operator: N= REST_SECONDS=; server: ROUNDS= SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES=;
+# ledger: REQUESTS= ROLLOUTS= RATE=; crash: JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
+bench: $(addprefix bench-,$(or $(ONLY),operator server gateway))
 
-.PHONY: bench-operator bench-server bench-perf-analyzer bench-soak
+# It takes port 8080 of this machine: the server's, as the gateway knows it.
+bench-gateway: $(CLUSTER)
+	@cargo bench --quiet --locked --no-default-features --features gateway,server --bench gateway
+	@tests/common/run.sh $(CLUSTER) bench bench --quiet $(OPERATOR),gateway --bench gateway_routes
+
+# Rollouts under load on the local cluster: an hour.
+bench-ledger: $(CLUSTER) images
+	@tests/e2e/traffic.sh $(CLUSTER) $(VERSION) ledger
+
+# A crash at every write under load. What it measures is no speed: the programs are those of test-operator.
+bench-crash: $(CLUSTER)
+	@PROGRAMS=$(CARGO_TARGET_DIR)/debug tests/common/run.sh $(CLUSTER) bench bench --quiet --profile dev \
+		--features e2e,faults --bench crash
+
+# A model to zero and back on the local cluster: half an hour.
+bench-zero: $(CLUSTER) images
+	@tests/e2e/traffic.sh $(CLUSTER) $(VERSION) zero
+
+.PHONY: bench-operator bench-server bench-gateway bench-ledger bench-crash bench-zero bench-autoscaling \
+	bench-perf-analyzer bench-soak
 bench-operator: $(CLUSTER)
 	@tests/common/run.sh $(CLUSTER) bench bench $(OPERATOR) --bench operator
+
+# The simulator. TRACE= a file of arrival times, a number of seconds a line; SEED= others than the table's traces, of more
+# kinds; PLOTS= a folder for pictures
+bench-autoscaling:
+	@cargo bench --quiet --locked $(OPERATOR) --bench autoscaling
 
 # SERVER=another binary instead of the one built now
 SERVER_BENCH := cargo bench --quiet --locked --no-default-features --features server --bench server --
