@@ -11,7 +11,6 @@ trap stop_forward EXIT
 
 step() { echo "chart: $*"; }
 fail() { echo "chart: $*" >&2; exit 1; }
-helm() { command helm "$@" 2>&1 | sed '/found symbolic link/d'; }
 mdep() { kubectl -n chart get mdep magika -o "jsonpath=$1"; }
 pods() { kubectl -n chart get pods -l modelwright.dev/role=serve -o 'jsonpath={.items[*].metadata.uid}'; }
 lease_seconds() {
