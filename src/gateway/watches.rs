@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::table::{PodView, RouteView, Table};
 use super::trial::TrialView;
-use crate::api::{INTERVAL_SECONDS, ModelRoute, ModelRouteSpec, labels};
+use crate::api::{
+    Backend, DrainedPod, INTERVAL_SECONDS, ModelRoute, RouteLimits, RouteMode, RouteShadow, labels,
+};
 use crate::formats::Slot;
 
 /// Of a list: it is held whole while it is read.
@@ -27,16 +30,12 @@ pub async fn start(client: Client, namespace: &str, table: &Arc<Table>) {
     let routes = {
         let table = table.clone();
         let mut listing = Listing::default();
-        follow(
-            Api::<ModelRoute>::namespaced(client.clone(), namespace),
-            watcher::Config::default(),
-            move |event| {
-                take(event, &mut listing, route, |name, view| match view {
-                    Some(view) => table.set_route(view),
-                    None => table.remove_route(name),
-                })
-            },
-        )
+        follow(Api::namespaced(client.clone(), namespace), watcher::Config::default(), move |event| {
+            take(event, &mut listing, route, |name, view| match view {
+                Some(view) => table.set_route(view),
+                None => table.remove_route(name),
+            })
+        })
     };
     let pods = {
         let table = table.clone();
@@ -44,7 +43,7 @@ pub async fn start(client: Client, namespace: &str, table: &Arc<Table>) {
         let mut families: BTreeMap<String, String> = BTreeMap::new();
         let config =
             watcher::Config::default().labels(&format!("{},{}=serve", labels::DEPLOYMENT, labels::ROLE));
-        follow(Api::<Pod>::namespaced(client, namespace), config, move |event| {
+        follow(Api::namespaced(client, namespace), config, move |event| {
             take(event, &mut listing, pod, |name, view: Option<PodView>| match view {
                 Some(view) => {
                     families.insert(name.into(), view.deployment.clone());
@@ -68,24 +67,30 @@ struct Listing {
     known: HashSet<String>,
 }
 
-/// Hands each change to `tell`: an object's name, and what is kept of it, none when it is gone. True: a list was read to
-/// its end.
-fn take<K: Resource, V>(
-    event: Event<K>,
+/// Hands each change to `tell`: an object's name, and what is kept of it, none when it is gone. What can't be read
+/// changes nothing: what was known of it stays. True: a list was read to its end.
+fn take<K: Resource<DynamicType = ()>, V>(
+    event: Event<DeserializeGuard<K>>,
     listing: &mut Listing,
     view: fn(K) -> Option<V>,
     mut tell: impl FnMut(&str, Option<V>),
 ) -> bool {
+    let mut apply = |DeserializeGuard(object): DeserializeGuard<K>, name: &str| match object {
+        Ok(object) => tell(name, view(object)),
+        Err(error) => {
+            tracing::warn!(kind = %K::kind(&()), name, %error, "an object can't be read, what was known of it stays");
+        }
+    };
     match event {
         Event::Init => listing.shown.clear(),
         Event::Apply(object) => {
             let name = object.meta().name.clone().unwrap_or_default();
-            tell(&name, view(object));
+            apply(object, &name);
             listing.known.insert(name);
         }
         Event::InitApply(object) => {
             let name = object.meta().name.clone().unwrap_or_default();
-            tell(&name, view(object));
+            apply(object, &name);
             listing.shown.insert(name.clone());
             listing.known.insert(name);
         }
@@ -105,9 +110,9 @@ fn take<K: Resource, V>(
 }
 
 async fn follow<K>(
-    api: Api<K>,
+    api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
-    mut take: impl FnMut(Event<K>) -> bool + Send + 'static,
+    mut take: impl FnMut(Event<DeserializeGuard<K>>) -> bool + Send + 'static,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -136,7 +141,44 @@ async fn follow<K>(
     let _ = read.await;
 }
 
-fn route(object: ModelRoute) -> Option<RouteView> {
+/// The parts of a ModelRoute that are read. Of the rollout's record few are: a newer operator may write what this
+/// gateway doesn't know.
+#[derive(Resource, Clone, Debug, Deserialize)]
+#[resource(inherit = ModelRoute)]
+struct Route {
+    #[serde(deserialize_with = "metadata")]
+    metadata: ObjectMeta,
+    spec: RouteSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RouteSpec {
+    mode: RouteMode,
+    backends: Vec<Backend>,
+    limits: RouteLimits,
+    shadow: Option<RouteShadow>,
+    drained: Option<DrainedPod>,
+    rollout: Rollout,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rollout {
+    stable: Option<i64>,
+    candidate: Option<i64>,
+    attempt: i64,
+    aborted: Option<IgnoredAny>,
+    analysis: Option<Analysis>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Analysis {
+    interval_seconds: Option<i64>,
+}
+
+fn route(object: Route) -> Option<RouteView> {
     let (trial, sole) = (trial(&object.spec), sole(&object.spec));
     Some(RouteView {
         name: object.metadata.name?,
@@ -153,22 +195,22 @@ fn route(object: ModelRoute) -> Option<RouteView> {
 }
 
 /// The stable revision, where no request is for another.
-fn sole(spec: &ModelRouteSpec) -> Option<i64> {
+fn sole(spec: &RouteSpec) -> Option<i64> {
     let stable = spec.rollout.stable.filter(|_| spec.rollout.candidate.is_none())?;
     spec.backends.iter().all(|backend| backend.revision == stable || backend.weight == 0).then_some(stable)
 }
 
-fn trial(spec: &ModelRouteSpec) -> Option<TrialView> {
-    let record = &spec.rollout;
-    let analysis = record.analysis.as_ref().filter(|_| record.aborted.is_none());
+fn trial(spec: &RouteSpec) -> Option<TrialView> {
+    let rollout = &spec.rollout;
+    let analysis = rollout.analysis.as_ref().filter(|_| rollout.aborted.is_none());
     if analysis.is_none() && spec.shadow.is_none() {
         return None;
     }
     let interval = analysis.and_then(|analysis| analysis.interval_seconds).unwrap_or(INTERVAL_SECONDS);
     Some(TrialView {
-        stable: record.stable?,
-        candidate: record.candidate?,
-        attempt: record.attempt,
+        stable: rollout.stable?,
+        candidate: rollout.candidate?,
+        attempt: rollout.attempt,
         interval: Duration::from_secs(u64::try_from(interval).unwrap_or(1)),
     })
 }
@@ -204,6 +246,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     struct Metadata {
         name: Option<String>,
         uid: Option<String>,
+        generation: Option<i64>,
         resource_version: Option<String>,
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
@@ -213,6 +256,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     Ok(ObjectMeta {
         name: read.name,
         uid: read.uid,
+        generation: read.generation,
         resource_version: read.resource_version,
         labels: read.labels,
         annotations: read.annotations,

@@ -83,9 +83,9 @@ fn a_pod_with_one_revision_that_is_not_ready_may_announce_it() {
 #[test]
 fn a_revision_is_the_sole_one_where_nothing_is_rolled_out() {
     let sole_of = |stable, candidate, backends: &[(i64, i32)]| {
-        let backends = backends.iter().map(|&(revision, weight)| crate::api::Backend { revision, weight });
-        let rollout = crate::api::RolloutRecord { stable, candidate, ..Default::default() };
-        sole(&ModelRouteSpec { backends: backends.collect(), rollout, ..Default::default() })
+        let backends = backends.iter().map(|&(revision, weight)| Backend { revision, weight });
+        let rollout = Rollout { stable, candidate, ..Default::default() };
+        sole(&RouteSpec { backends: backends.collect(), rollout, ..Default::default() })
     };
     assert_eq!(sole_of(Some(3), None, &[(3, 100)]), Some(3));
     assert_eq!(sole_of(Some(3), None, &[(3, 100), (2, 0)]), Some(3), "who goes has no requests");
@@ -94,11 +94,50 @@ fn a_revision_is_the_sole_one_where_nothing_is_rolled_out() {
     assert_eq!(sole_of(None, Some(1), &[(1, 100)]), None, "never proven");
 }
 
-fn named(name: &str) -> Pod {
-    Pod {
+#[test]
+fn a_route_is_read_whatever_a_newer_operator_records_of_the_rollout() {
+    let read = |spec| {
+        let metadata = json!({"name": "m", "uid": "u", "generation": 7});
+        route(serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()).unwrap()
+    };
+    let view = read(json!({
+        "mode": "Forward", "backends": [{"revision": 3, "weight": 90}, {"revision": 4, "weight": 10}],
+        "rollout": {"stable": 3, "candidate": 4, "attempt": 2, "replacement": "Teleport", "steps": [{"leap": 5}],
+            "aborted": null, "analysis": {"intervalSeconds": 5, "metrics": [{"type": "Vibes"}]}, "tried": {}}
+    }));
+    assert_eq!((view.generation, view.backends.len(), view.sole), (7, 2, None));
+    let trial = view.trial.unwrap();
+    assert_eq!((trial.stable, trial.candidate, trial.attempt), (3, 4, 2));
+    assert_eq!(trial.interval, Duration::from_secs(5));
+    let given_up = json!({"stable": 3, "candidate": 4, "aborted": {"reason": "Bored"}, "analysis": {}});
+    assert_eq!(read(json!({"mode": "Forward", "rollout": given_up})).trial, None);
+}
+
+fn named(name: &str) -> DeserializeGuard<Pod> {
+    DeserializeGuard(Ok(Pod {
         metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
         status: Status::default(),
-    }
+    }))
+}
+
+#[test]
+fn what_can_t_be_read_stays_as_it_was_known() {
+    let unreadable: DeserializeGuard<Route> =
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"mode": "Teleport"}})).unwrap();
+    let mut listing = Listing::default();
+    let mut told = Vec::new();
+    let mut take = |event| {
+        take(event, &mut listing, route, |name, view| {
+            told.push((name.to_string(), view.is_some()));
+        })
+    };
+    take(Event::Apply(unreadable.clone()));
+    take(Event::Init);
+    take(Event::InitApply(unreadable));
+    assert!(take(Event::InitDone), "the list is whole");
+    take(Event::Init);
+    take(Event::InitDone);
+    assert_eq!(told, [("a".to_string(), false)], "only when it was deleted");
 }
 
 #[test]
