@@ -23,15 +23,28 @@ pub(super) fn weight(record: &RolloutRecord) -> Option<i32> {
 /// The pods that the step needs, of `desired`.
 pub(super) fn pods(record: &RolloutRecord, desired: i32) -> i32 {
     let Some(step) = current(record) else { return desired };
-    // A pod runs one of two that can't live beside each other, and each has one at least.
-    let most = if record.exclusive { (desired - 1).max(1) } else { i32::MAX };
-    let known = || passed(record).iter().chain([step]).rev();
-    let share = |percent: i32| (desired * percent).div_euclid(100) + i32::from((desired * percent) % 100 > 0);
-    if let Some(scale) = known().find_map(|step| step.set_canary_scale.as_ref()) {
-        return scale.replicas.unwrap_or_else(|| share(scale.percent.unwrap_or(100))).clamp(1, most);
-    }
     // A lower weight is on its way while the pods still take the higher one.
     let weight = weight(record).unwrap_or(0).max(step.set_weight.unwrap_or(0));
+    pods_by(record, passed(record).iter().chain([step]), weight, desired)
+}
+
+/// The pods without which the weight isn't raised: somebody may promote past steps that would have waited for them.
+pub(super) fn pods_of_weight(record: &RolloutRecord, desired: i32) -> i32 {
+    pods_by(record, passed(record).iter(), weight(record).unwrap_or(0), desired)
+}
+
+fn pods_by<'a>(
+    record: &RolloutRecord,
+    known: impl DoubleEndedIterator<Item = &'a CanaryStep>,
+    weight: i32,
+    desired: i32,
+) -> i32 {
+    // A pod runs one of two that can't live beside each other, and each has one at least.
+    let most = if record.exclusive { (desired - 1).max(1) } else { i32::MAX };
+    let share = |percent: i32| (desired * percent).div_euclid(100) + i32::from((desired * percent) % 100 > 0);
+    if let Some(scale) = known.rev().find_map(|step| step.set_canary_scale.as_ref()) {
+        return scale.replicas.unwrap_or_else(|| share(scale.percent.unwrap_or(100))).clamp(1, most);
+    }
     share(weight).clamp(1, most)
 }
 

@@ -288,6 +288,9 @@ fn share(world: &World, old: u64, new: u64, next: &mut ModelRouteSpec) {
     let listed = next.backends.iter().any(|b| is(b, new));
     let current: i32 = next.backends.iter().filter(|b| is(b, new)).map(|b| b.weight).sum();
     let mut wanted = if is_recreated(record) { None } else { steps::weight(record) };
+    if ready < steps::pods_of_weight(record, world.desired) {
+        wanted = wanted.map(|weight| weight.min(current));
+    }
     let pod_by_pod = swap::is_exclusive(record) && steps::current(record).is_none();
     let rolls = world.returns || pod_by_pod || sizes::is_rolling(world, record);
     if !is_recreated(record) && rolls && ready > 0 {

@@ -170,6 +170,16 @@ const STORIES: &[(&str, Story)] = &[
         sim.annotate("modelwright.dev/promote", "fraud-r2.2/full");
         sim.settle();
     }),
+    ("a_canary_that_is_promoted_past_all_steps_gets_more_when_it_has_the_pods", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 4);
+        sim.settle();
+        let steps = json!([{ "setWeight": 25 }, { "pause": {} }, { "setWeight": 75 }, { "pause": {} }]);
+        sim.set("strategy", json!({ "canary": { "steps": steps } }));
+        sim.apply("s3://models/fraud/2.onnx", 4);
+        sim.settle();
+        sim.say_of_attempt("promote", "/full");
+        sim.settle();
+    }),
     ("blue_green_is_promoted_and_rolled_back_without_steps", |sim| {
         sim.apply("s3://models/fraud/1.onnx", 2);
         sim.settle();
