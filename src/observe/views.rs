@@ -303,6 +303,18 @@ impl PodView {
     pub fn container(&self, name: &str) -> Option<&ContainerView> {
         self.containers.iter().find(|c| c.name == name)
     }
+
+    /// Seconds until it was bound (`schedule`), and from then until its server ran (`pull`: the image, and the container).
+    pub fn started(&self) -> Vec<(&'static str, f64)> {
+        let seconds = |from: Timestamp, to: Timestamp| (to.as_second() - from.as_second()).max(0) as f64;
+        let Some(scheduled) = self.scheduled_at else { return Vec::new() };
+        let mut phases = vec![("schedule", seconds(self.meta.created, scheduled))];
+        let server = self.container("server").filter(|c| c.restarts == 0);
+        if let Some(running) = server.and_then(|c| c.started_at) {
+            phases.push(("pull", seconds(scheduled, running)));
+        }
+        phases
+    }
 }
 
 impl ContainerView {

@@ -28,9 +28,20 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+/// A model of gigabytes is fetched for minutes; the API server's times are whole seconds.
+const START_BUCKETS: [f64; 13] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// What a pod's start is made of, in its order.
+const PHASES: [&str; 5] = ["schedule", "pull", "fetch", "load", "warmup"];
+
 pub struct Metrics {
     registry: Registry,
     deployments: Family<ReasonLabels, Gauge>,
+    starts: Family<PhaseLabels, Histogram>,
     writes: Family<WriteLabels, Counter>,
     reconciles: Family<OutcomeLabels, Counter>,
     pub(super) seconds: Histogram,
@@ -44,6 +55,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("modelwright"),
             deployments: Family::default(),
+            starts: Family::new_with_constructor(|| Histogram::new(START_BUCKETS)),
             writes: Family::default(),
             reconciles: Family::default(),
             seconds: Histogram::new(buckets),
@@ -51,6 +63,8 @@ impl Default for Metrics {
         };
         let help = "ModelDeployments by the reason of their condition Ready";
         metrics.registry.register("modeldeployments", help, metrics.deployments.clone());
+        let help = "Time of a serving pod's start by phase";
+        metrics.registry.register("pod_start_seconds", help, metrics.starts.clone());
         let registry = metrics.registry.sub_registry_with_prefix("operator");
         registry.register("writes", "Requests that change the API server's state", metrics.writes.clone());
         registry.register("reconciles", "Passes over a ModelDeployment", metrics.reconciles.clone());
@@ -68,6 +82,15 @@ impl Metrics {
 
     pub(super) fn reconciled(&self, outcome: &'static str) {
         self.reconciles.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// The phases of a pod's start. What it says beyond those that are known is not counted.
+    pub(super) fn started(&self, phases: &[(String, f64)]) {
+        for phase in PHASES {
+            for (_, seconds) in phases.iter().filter(|(name, _)| name == phase) {
+                self.starts.get_or_create(&PhaseLabels { phase }).observe(*seconds);
+            }
+        }
     }
 
     /// `all`: the ModelDeployments there are; none where another replica counts them.

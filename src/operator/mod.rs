@@ -129,7 +129,13 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let gateways =
         namespaces::run(context.clone(), options.gateway.clone(), store.clone(), wakes, trigger.clone());
     let gateways = tokio::spawn(gateways);
-    tokio::spawn(pod_states.clone().poll(shelves.clone(), lease.clone(), scaling.clone(), trigger.clone()));
+    tokio::spawn(pod_states.clone().poll(
+        shelves.clone(),
+        lease.clone(),
+        scaling.clone(),
+        metrics.clone(),
+        trigger.clone(),
+    ));
     tokio::spawn(measurements.poll(shelves.clone(), lease.clone(), trigger.clone()));
     let lease_task = tokio::spawn(lease.clone().run(metrics.clone(), stopped));
 

@@ -11,9 +11,10 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Lease, Scaling, Trigger};
+use super::{Lease, Metrics, Scaling, Trigger};
 use crate::formats::{PodState, RevisionPhase, Slot, ports};
 use crate::observe::{Key, PodPhase, PodView, Shelves};
 
@@ -38,6 +39,8 @@ struct Heard {
     slots: Vec<Slot>,
     asked: Option<Instant>,
     failures: u32,
+    /// Its start was counted.
+    counted: bool,
 }
 
 impl PodStates {
@@ -68,6 +71,7 @@ impl PodStates {
         shelves: Arc<Shelves>,
         lease: Arc<Lease>,
         scaling: Arc<Scaling>,
+        metrics: Arc<Metrics>,
         trigger: mpsc::Sender<Trigger>,
     ) {
         let mut connector = HttpConnector::new();
@@ -75,12 +79,18 @@ impl PodStates {
         let client: Client<_, Empty<Bytes>> =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         let mut ticks = tokio::time::interval(EVERY);
+        let mut leads_since = None;
         loop {
             ticks.tick().await;
             if !lease.held() {
+                leads_since = None;
                 continue;
             }
-            let due = self.due(shelves.pods.all(), &scaling);
+            let pods = shelves.pods.all();
+            for phases in self.starts(&pods, *leads_since.get_or_insert_with(Timestamp::now)) {
+                metrics.started(&phases);
+            }
+            let due = self.due(pods, &scaling);
             let answers = futures::stream::iter(due).map(|pod| {
                 let client = client.clone();
                 async move {
@@ -95,6 +105,27 @@ impl PodStates {
                 }
             }
         }
+    }
+
+    /// The phases of each start that came to its end, once. Of pods that are older than `since` another leader told.
+    fn starts(&self, pods: &[Arc<PodView>], since: Timestamp) -> Vec<Vec<(String, f64)>> {
+        let mut heard = self.lock();
+        let fresh = |pod: &&Arc<PodView>| {
+            pod.ready && pod.meta.created >= since && pod.containers.iter().all(|c| c.restarts == 0)
+        };
+        let counted = pods.iter().filter(fresh).filter_map(|pod| {
+            let known = heard.get_mut(&pod.meta.uid).filter(|known| !known.counted)?;
+            // A second revision in a pod is no start of one.
+            let [revision] = &known.state.as_ref()?.revisions[..] else { return None };
+            if revision.phase != RevisionPhase::Proven {
+                return None;
+            }
+            let own = pod.started().into_iter().map(|(phase, seconds)| (phase.to_string(), seconds));
+            let phases = own.chain(revision.seconds.clone()).collect();
+            known.counted = true;
+            Some(phases)
+        });
+        counted.collect()
     }
 
     fn due(&self, pods: Vec<Arc<PodView>>, scaling: &Scaling) -> Vec<Arc<PodView>> {
@@ -138,8 +169,9 @@ impl PodStates {
                 known.failures = 0;
             }
             Some(state) => {
-                let (state, slots) = (Some(Arc::new(state)), pod.slots.clone());
-                *known = Heard { state, slots, asked: known.asked, failures: 0 };
+                known.state = Some(Arc::new(state));
+                known.slots = pod.slots.clone();
+                known.failures = 0;
                 return Some(pod.meta.family.clone());
             }
         }

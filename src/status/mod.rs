@@ -15,7 +15,7 @@ use crate::api::{
     RevisionRole, RevisionStatus, RolloutStatus, ScalingMetric, SourceStatus, TrafficStatus, labels,
 };
 use crate::apply::{Applied, WriteError};
-use crate::observe::{PodView, RevisionView, Snapshot};
+use crate::observe::{RevisionView, Snapshot};
 use crate::plan::scale::Target;
 use crate::plan::{self, Finding, Plan, Report};
 
@@ -205,25 +205,13 @@ fn revision(
             status.graph_nodes =
                 nodes.map(|(k, n)| (k.clone(), i64::try_from(*n).unwrap_or(i64::MAX))).collect();
         }
-        let phases = started(pod).into_iter().chain(state.seconds.iter().map(|(k, v)| (k.clone(), *v)));
+        let phases = pod.started().into_iter().chain(state.seconds.iter().map(|(k, v)| (k.as_str(), *v)));
         for (phase, seconds) in phases {
-            let slowest = status.cold_start_seconds.entry(phase).or_insert(0.0);
+            let slowest = status.cold_start_seconds.entry(phase.into()).or_insert(0.0);
             *slowest = slowest.max((seconds * 100.0).round() / 100.0);
         }
     }
     status
-}
-
-/// Seconds until the pod was bound, and until its server ran (image pull included).
-fn started(pod: &PodView) -> Vec<(String, f64)> {
-    let seconds = |from: Timestamp, to: Timestamp| (to.as_second() - from.as_second()).max(0) as f64;
-    let Some(scheduled) = pod.scheduled_at else { return Vec::new() };
-    let mut phases = vec![("schedule".to_string(), seconds(pod.meta.created, scheduled))];
-    let server = pod.container("server").filter(|c| c.restarts == 0);
-    if let Some(running) = server.and_then(|c| c.started_at) {
-        phases.push(("pull".to_string(), seconds(scheduled, running)));
-    }
-    phases
 }
 
 #[cfg(test)]

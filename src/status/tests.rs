@@ -9,7 +9,9 @@ use super::*;
 use crate::api::{ConditionType, Reason, RolloutRecord};
 use crate::apply::WriteError;
 use crate::formats::{GraphSummary, PodState, Slot};
-use crate::observe::{Family, GatewayView, Meta, PodPhase, ReplicaSetView, RouteView, ServiceView, Settings};
+use crate::observe::{
+    Family, GatewayView, Meta, PodPhase, PodView, ReplicaSetView, RouteView, ServiceView, Settings,
+};
 use crate::plan::Report;
 use crate::plan::scale::{self, Active, Decision, Limit};
 

@@ -42,6 +42,7 @@ fn the_page_lists_exactly_what_is_served() {
     metrics.wrote(Kind::Service, "create", true);
     metrics.reconciled("ok");
     metrics.count(&[deployment(None)]);
+    metrics.started(&[("load".into(), 0.2), ("of a later server".into(), 1.0)]);
     let listed = page::listed(include_str!("../../../docs/metrics.md"), "## The operator");
     assert_eq!(page::served(&metrics.render(), &[]), listed);
 }

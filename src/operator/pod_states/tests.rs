@@ -75,3 +75,20 @@ fn what_a_pod_said_before_it_was_assigned_anew_counts_no_more() {
     assert!(states.of(&[both]).contains_key("p0"));
     assert!(states.of(&[mk_pod(&[1])]).is_empty());
 }
+
+#[test]
+fn the_start_of_a_pod_is_counted_once_and_by_the_leader_that_saw_it() {
+    let (states, pod) = (PodStates::default(), mk_pod(&[1]));
+    let starts = |since: Timestamp| states.starts(std::slice::from_ref(&pod), since);
+    let before = Timestamp::UNIX_EPOCH;
+    assert!(starts(before).is_empty(), "it was not heard yet");
+    states.hear(&pod, mk_state(&[("fraud-r1", "WarmingUp")]));
+    assert!(starts(before).is_empty());
+    let mut state = mk_state(&[("fraud-r1", "Proven")]).unwrap();
+    state.revisions[0].seconds = [("load".to_string(), 0.2)].into();
+    states.hear(&pod, Some(state));
+    assert!(starts(Timestamp::from_second(1).unwrap()).is_empty(), "the leader before has counted it");
+    assert_eq!(starts(before), [[("load".to_string(), 0.2)]]);
+    states.hear(&pod, mk_state(&[("fraud-r1", "Proven")]));
+    assert!(starts(before).is_empty());
+}
