@@ -9,6 +9,7 @@ mod scenes;
 #[allow(dead_code, unused_imports)]
 mod support;
 
+use ledger::HEAVY;
 use scenes::{Scene, play};
 use serde_json::json;
 
@@ -38,6 +39,9 @@ async fn no_change_loses_a_request() {
         Scene::new("one GPU, and the new model comes into its pod", scenes::in_place).of("gpu", one_gpu()),
         Scene::new("one GPU, two models in its pod, and the container is killed", scenes::in_place_killed)
             .of("gpu", one_gpu()),
+        Scene::new("memory for one model in each pod, and another comes", scenes::one_for_another)
+            .of("heavy", json!({ "replicas": 2, "strategy": { "replacement": "InPlace" } }))
+            .from(HEAVY),
         Scene::new("no pods for a while", scenes::to_zero_and_back),
         Scene::new("pods follow the demand, up and down", scenes::follow_demand).of("scaled", autoscaled(1)),
         Scene::new("to zero and back, again and again", scenes::through_zero).of("sleepy", autoscaled(0)),

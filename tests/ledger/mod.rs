@@ -13,4 +13,4 @@ mod model;
 pub use book::{Book, Entry, Outcome, Verdict, Way};
 pub use client::Target;
 pub use load::{Load, Pace};
-pub use model::{FAILS, broken, digest, model};
+pub use model::{FAILS, HEAVY, broken, digest, model};

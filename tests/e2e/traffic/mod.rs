@@ -1,5 +1,6 @@
 //! What happens while requests are on their way, one function a scene.
 
+mod marathon;
 mod stage;
 
 use std::time::Duration;
@@ -9,8 +10,9 @@ use futures::future::BoxFuture;
 use modelwright::api::annotations;
 use serde_json::json;
 
+pub use marathon::Marathon;
 use stage::Stage;
-pub use stage::{Marathon, Scene, play};
+pub use stage::{Scene, play};
 
 pub fn rollout<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
@@ -40,9 +42,8 @@ pub fn scale<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
 
 pub fn server_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
-        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
         // The supervisor, so that the container ends.
-        stage.kill(&selector, "modelwright-server").await;
+        stage.kill(&stage.serving(), "modelwright-server").await;
         stage.until_serving(2).await;
     }
     .boxed()
@@ -268,18 +269,33 @@ pub fn recreate<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
 /// The new model comes into the pod that runs; one that can't be loaded leaves the old one answering.
 pub fn in_place<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
-        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
         let former = stage.version();
-        let before = stage.pods(&selector).await;
+        let before = stage.serving_pods().await;
         stage.set(json!({ "strategy": { "replacement": "InPlace" } }));
         stage.apply_broken().await;
         stage.back_to(former).await;
         stage.roll().await;
-        let after = stage.pods(&selector).await;
-        let uids = |pods: &[k8s_openapi::api::core::v1::Pod]| -> Vec<_> {
-            pods.iter().map(|pod| pod.metadata.uid.clone()).collect()
-        };
-        assert_eq!(uids(&after), uids(&before), "the pods stay");
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
+    }
+    .boxed()
+}
+
+/// Two models have too little memory in a pod: pod by pod, one takes the other's place, and gives it back.
+pub fn one_for_another<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let before = stage.serving_pods().await;
+        let next = stage.apply_next().await;
+        stage.until_replaced("InPlace", "NoMemoryBeside").await;
+        stage.until_stable(next).await;
+        stage.set(json!({ "strategy": { "replacement": "InPlace", "canary": { "steps": [
+            { "setWeight": 50 }, { "pause": {} },
+        ] } } }));
+        let other = stage.apply_next().await;
+        let id = stage.until_weight(50, 1).await;
+        stage.annotate(annotations::ABORT, &id).await;
+        stage.until_aborted(other).await;
+        stage.back_to(next).await;
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
     }
     .boxed()
 }
@@ -287,13 +303,12 @@ pub fn in_place<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
 /// As cgroup v2 does when two workers outgrow the container: all of its processes at once.
 pub fn in_place_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
-        let selector = format!("modelwright.dev/deployment={},modelwright.dev/role=serve", stage.name());
         stage.set(json!({ "strategy": { "replacement": "InPlace", "canary": { "steps": [
             { "setWeight": 50 }, { "pause": {} },
         ] } } }));
         let next = stage.apply_next().await;
         let id = stage.until_weight(50, 1).await;
-        stage.kill(&selector, "modelwright-server").await;
+        stage.kill(&stage.serving(), "modelwright-server").await;
         stage.annotate(annotations::PROMOTE, &format!("{id}/full")).await;
         stage.until_stable(next).await;
     }

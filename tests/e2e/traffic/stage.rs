@@ -1,5 +1,6 @@
 //! A model under load, and what a user or a bad day does to it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Mutex;
@@ -31,12 +32,14 @@ pub struct Scene {
     fails: bool,
     /// The ModelDeployment, and what its spec has that others' have not.
     deployment: (&'static str, Value),
+    /// Its first version.
+    first: i64,
 }
 
 impl Scene {
     pub fn new(title: &'static str, act: Act) -> Self {
         let deployment = ("model", json!({ "replicas": 2 }));
-        Self { title, act, pace: Pace::default(), fails: false, deployment }
+        Self { title, act, pace: Pace::default(), fails: false, deployment, first: 1 }
     }
 
     pub fn retries(mut self, retries: u8) -> Self {
@@ -53,12 +56,19 @@ impl Scene {
         self.deployment = (name, spec);
         self
     }
+
+    pub fn from(mut self, version: i64) -> Self {
+        self.first = version;
+        self
+    }
 }
 
 /// A ModelDeployment of the namespace.
-struct Play {
-    name: &'static str,
+#[derive(Clone)]
+pub(super) struct Play {
+    pub(super) name: &'static str,
     spec: Value,
+    first: i64,
     /// The newest that was made.
     last: i64,
     stable: i64,
@@ -68,6 +78,13 @@ pub struct Stage<'a> {
     space: &'a Space,
     load: &'a Load,
     play: Mutex<&'a mut Play>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(space: &'a Space, load: &'a Load, play: &'a mut Play) -> Self {
+        load.declare(play.stable);
+        Self { space, load, play: Mutex::new(play) }
+    }
 }
 
 /// Each scene in turn, on one namespace. `SCENE=` a part of a title plays it alone.
@@ -80,7 +97,7 @@ pub async fn play(scenes: &[Scene]) {
         for scene in scenes.iter().filter(|scene| scene.title.contains(&wanted)) {
             let (name, extra) = &scene.deployment;
             if !plays.iter().any(|play| play.name == *name) {
-                plays.push(open(space, name, extra).await);
+                plays.push(open(space, name, extra, scene.first).await);
             }
             let play = plays.iter_mut().find(|play| play.name == *name).expect("it was opened");
             let started = Instant::now();
@@ -96,13 +113,13 @@ pub async fn play(scenes: &[Scene]) {
     .await;
 }
 
-async fn open(space: &Space, name: &'static str, extra: &Value) -> Play {
+pub(super) async fn open(space: &Space, name: &'static str, extra: &Value, first: i64) -> Play {
     let mut spec = space.spec("");
     merge(&mut spec, extra);
     // More than all that may come while pods are recreated.
     merge(&mut spec, &json!({ "traffic": { "queue": { "maxRequests": 20000 } } }));
-    let mut play = Play { name, spec, last: 1, stable: 1 };
-    space.apply(name, &of_version(space, &mut play, 1).await).await;
+    let mut play = Play { name, spec, first, last: first, stable: first };
+    space.apply(name, &of_version(space, &mut play, first).await).await;
     // One that scales may be at zero again before anybody looks.
     space
         .until(name, |deployment| {
@@ -124,10 +141,10 @@ async fn open(space: &Space, name: &'static str, extra: &Value) -> Play {
 
 async fn perform(space: &Space, play: &mut Play, scene: &Scene, requests: usize) -> Verdict {
     let load = Load::start(target(space, play.name).await, scene.pace);
-    load.declare(play.stable);
+    let stage = Stage::new(space, &load, play);
     let quarter = requests / 4;
     answered(&load, quarter).await;
-    (scene.act)(&Stage { space, load: &load, play: Mutex::new(play) }).await;
+    (scene.act)(&stage).await;
     // What comes after the change is part of it.
     answered(&load, (load.answered() + quarter).max(requests)).await;
     let mut verdict = load.stop();
@@ -150,7 +167,7 @@ async fn answered(load: &Load, count: usize) {
 }
 
 /// Names are not resolved here: the cluster's DNS is for pods.
-async fn target(space: &Space, name: &str) -> Target {
+pub(super) async fn target(space: &Space, name: &str) -> Target {
     let service = space.api::<Service>().get(name).await.expect("the Service");
     let ip =
         service.spec.and_then(|spec| spec.cluster_ip).expect("a cluster IP").parse().expect("an address");
@@ -198,8 +215,7 @@ impl Stage<'_> {
     }
 
     fn copy(&self) -> Play {
-        let play = self.play.lock().expect("no panic");
-        Play { name: play.name, spec: play.spec.clone(), last: play.last, stable: play.stable }
+        self.play.lock().expect("no panic").clone()
     }
 
     /// A new model in the spec. Its number.
@@ -285,7 +301,7 @@ impl Stage<'_> {
             .await;
         let mut play = self.play.lock().expect("no panic");
         play.stable = version;
-        (1..=play.last).filter(|other| *other != version).for_each(|other| self.load.retire(other));
+        (play.first..=play.last).filter(|other| *other != version).for_each(|other| self.load.retire(other));
     }
 
     /// No pod is left, and requests wait.
@@ -323,6 +339,18 @@ impl Stage<'_> {
                 let status = deployment.status.clone().unwrap_or_default();
                 let all = [status.replicas, status.available_replicas, status.desired_replicas];
                 all.iter().all(|seen| *seen == replicas).then_some(()).ok_or(format!("{all:?}"))
+            })
+            .await;
+    }
+
+    /// The rollout goes on as somebody other than the user decided, and says why.
+    pub async fn until_replaced(&self, by: &str, reason: &str) {
+        self.space
+            .until(self.name(), |deployment| {
+                let rollout = deployment.status.clone().unwrap_or_default().rollout.ok_or("no rollout")?;
+                let said = [&rollout.replacement, &rollout.replacement_reason].map(Option::as_deref);
+                let decided = said == [Some(by), Some(reason)];
+                decided.then_some(()).ok_or(format!("{rollout:?}"))
             })
             .await;
     }
@@ -378,6 +406,16 @@ impl Stage<'_> {
 
     pub async fn pods(&self, selector: &str) -> Vec<Pod> {
         self.space.pods(selector).await
+    }
+
+    pub fn serving(&self) -> String {
+        format!("modelwright.dev/deployment={},modelwright.dev/role=serve", self.name())
+    }
+
+    /// Their uids.
+    pub async fn serving_pods(&self) -> BTreeSet<String> {
+        let pods = self.pods(&self.serving()).await;
+        pods.into_iter().filter_map(|pod| pod.metadata.uid).collect()
     }
 
     /// SIGKILL to a program in the first of these pods, from outside. It is started again by its kubelet.
@@ -460,46 +498,4 @@ fn kill_in(pod: &Pod, program: &str) -> usize {
         }
     }
     killed
-}
-
-/// New models and rollbacks in turn while requests come, until there were enough of both.
-pub struct Marathon {
-    pub requests: usize,
-    pub rollouts: usize,
-    pub per_second: f64,
-}
-
-impl Marathon {
-    /// How many rollouts there were, and what became of the requests.
-    pub async fn run(&self, say: impl Fn(&str)) -> (usize, Verdict) {
-        let mut ran = None;
-        in_namespace("marathon", async |space| {
-            let mut play = open(space, "model", &json!({ "replicas": 2 })).await;
-            let pace = Pace { per_second: self.per_second, ..Pace::default() };
-            let load = Load::start(target(space, play.name).await, pace);
-            load.declare(play.stable);
-            let stage = Stage { space, load: &load, play: Mutex::new(&mut play) };
-            let (mut rollouts, mut former) = (0, None);
-            while rollouts < self.rollouts || load.answered() < self.requests {
-                let serves = stage.version();
-                match former.take() {
-                    Some(version) => stage.back_to(version).await,
-                    None => {
-                        stage.roll().await;
-                        former = Some(serves);
-                    }
-                }
-                rollouts += 1;
-                say(&format!("{rollouts} rollouts, {} requests", load.answered()));
-                // The requests are spread evenly over the rollouts.
-                let share = self.requests * rollouts / self.rollouts.max(1);
-                while load.answered() < share.min(self.requests) {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-            ran = Some((rollouts, load.stop()));
-        })
-        .await;
-        ran.expect("it ran")
-    }
 }
