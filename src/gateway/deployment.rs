@@ -14,7 +14,7 @@ use super::hold::{Place, Queue, Step, unavailable};
 use super::pod::now;
 use super::refused::Refused;
 use super::route::{Route, Verdict};
-use crate::api::Authentication;
+use crate::api::{Authentication, RouteLimits};
 use crate::bodies::Bodies;
 use crate::formats;
 use crate::protocol::{Error, Kind};
@@ -88,6 +88,32 @@ pub struct Waits {
     accepted: bool,
     /// Since when it has not been sent.
     pub since: Option<Instant>,
+}
+
+impl Waits {
+    /// Until when it waits at most, and how many seconds that is.
+    fn end(&mut self, limits: &RouteLimits) -> (Instant, u64) {
+        let limit = u64::try_from(limits.queue_timeout_seconds).unwrap_or(0);
+        (*self.since.get_or_insert_with(Instant::now) + Duration::from_secs(limit), limit)
+    }
+
+    /// A pod could not be reached.
+    ///
+    /// # Errors
+    /// It has been tried for long enough: where nobody can be reached some pod can always be tried again.
+    pub fn go_on(&mut self, limits: &RouteLimits, patience: Option<Instant>) -> Result<(), (Refused, Error)> {
+        let ((end, limit), now) = (self.end(limits), Instant::now());
+        if patience.is_some_and(|patience| patience <= now) {
+            let message = "no pod could be reached within the client's own deadline";
+            return Err((Refused::Deadline, Error::new(Kind::DeadlineExceeded, message)));
+        }
+        if end <= now {
+            let message =
+                format!("no pod could be reached within {limit} s (spec.traffic.queue.timeoutSeconds)");
+            return Err((Refused::Unreachable, unavailable(message)));
+        }
+        Ok(())
+    }
 }
 
 impl Deployment {
@@ -218,12 +244,11 @@ impl Deployment {
         waits: &mut Waits,
         patience: Option<Instant>,
     ) -> Result<Active, (Refused, Error)> {
-        let limit = u64::try_from(route.limits.queue_timeout_seconds).unwrap_or(0);
-        let ends = *waits.since.get_or_insert_with(Instant::now) + Duration::from_secs(limit);
-        let until = patience.map_or(ends, |patience| patience.min(ends));
+        let (end, limit) = waits.end(&route.limits);
+        let until = patience.map_or(end, |patience| patience.min(end));
         match tokio::time::timeout_at(until, &mut place.turn).await {
             Ok(Ok(active)) => Ok(active),
-            Err(_) if until < ends => Err((
+            Err(_) if until < end => Err((
                 Refused::Deadline,
                 Error::new(Kind::DeadlineExceeded, "no pod became ready within the client's own deadline"),
             )),

@@ -93,15 +93,14 @@ pub async fn forward(
         let deadline = job.patience.map_or(deadline, |patience| patience.min(deadline));
 
         let flight = Flight::begin(&pod, Some(&metrics));
-        let connection = match connect(&pod, job.is_grpc).await {
+        let connection = match reach(deployment, &pod, &job).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(pod = %pod.address, %error, "can't connect");
-                waits.since.get_or_insert_with(Instant::now);
-                distrust(deployment, &pod);
                 last = Some(pod);
                 drop(flight);
                 drop(active);
+                waits.go_on(&deployment.route().limits, job.patience)?;
                 continue;
             }
         };
@@ -221,11 +220,46 @@ fn distrust(deployment: &Arc<Deployment>, pod: &Arc<Pod>) {
 }
 
 /// # Errors
+/// The pod can't be reached, or not while the client waits: nothing was sent.
+async fn reach(deployment: &Arc<Deployment>, pod: &Arc<Pod>, job: &Job) -> std::io::Result<Connection> {
+    if let Some(connection) = kept(pod, job.is_grpc).await {
+        return Ok(connection);
+    }
+    // In a task of its own: that nobody answers must be found out also where every client goes before that.
+    let (deployment, pod, is_grpc) = (deployment.clone(), pod.clone(), job.is_grpc);
+    let dialed = tokio::spawn(async move {
+        let dialed = dial(&pod, is_grpc).await;
+        if dialed.is_err() {
+            distrust(&deployment, &pod);
+        }
+        dialed
+    });
+    match job.patience {
+        Some(patience) => tokio::time::timeout_at(patience, dialed).await??,
+        None => dialed.await?,
+    }
+}
+
+/// # Errors
 /// The pod can't be reached: nothing was sent.
 pub async fn connect(pod: &Pod, is_grpc: bool) -> std::io::Result<Connection> {
+    match kept(pod, is_grpc).await {
+        Some(connection) => Ok(connection),
+        None => dial(pod, is_grpc).await,
+    }
+}
+
+async fn kept(pod: &Pod, is_grpc: bool) -> Option<Connection> {
     match is_grpc {
-        true => pod.grpc().await.map(Connection::Grpc),
-        false => pod.rest().await.map(Connection::Rest),
+        true => pod.open_grpc().await.map(Connection::Grpc),
+        false => pod.idle_rest().await.map(Connection::Rest),
+    }
+}
+
+async fn dial(pod: &Pod, is_grpc: bool) -> std::io::Result<Connection> {
+    match is_grpc {
+        true => pod.dial_grpc().await.map(Connection::Grpc),
+        false => pod.dial_rest().await.map(Connection::Rest),
     }
 }
 

@@ -48,7 +48,8 @@ pub struct Pod {
     #[allow(clippy::vec_box)] // they come and go in their boxes
     idle: Mutex<Vec<Box<Rest>>>,
     grpc: Mutex<Option<h2::client::SendRequest<Outgoing>>>,
-    dialing: tokio::sync::Mutex<()>,
+    /// Held by who dials for gRPC; when that last failed.
+    dialing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// An HTTP/1 connection, driven by whoever uses it: a task of its own would cost two switches a request.
@@ -172,17 +173,20 @@ impl Pod {
         idle.shrink_to_fit();
     }
 
-    /// # Errors
-    /// The pod can't be reached: nothing was sent.
-    pub async fn rest(&self) -> std::io::Result<Box<Rest>> {
+    /// A connection that nobody uses, if there is one.
+    pub async fn idle_rest(&self) -> Option<Box<Rest>> {
         loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut rest) = idle else { break };
+            let mut rest = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             let ended = std::future::poll_fn(|context| Poll::Ready(rest.connection.poll(context))).await;
             if !ended && rest.sender.is_ready() {
-                return Ok(rest);
+                return Some(rest);
             }
         }
+    }
+
+    /// # Errors
+    /// The pod can't be reached: nothing was sent.
+    pub async fn dial_rest(&self) -> std::io::Result<Box<Rest>> {
         let stream = self.dial().await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
@@ -201,16 +205,33 @@ impl Pod {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(rest);
     }
 
+    /// The connection, if there is one that takes requests.
+    pub async fn open_grpc(&self) -> Option<h2::client::SendRequest<Outgoing>> {
+        let sender = self.grpc.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        sender.ready().await.ok()
+    }
+
+    /// One dials for all who ask meanwhile, also where it fails: a second each would add up.
+    ///
     /// # Errors
     /// The pod can't be reached: nothing was sent.
-    pub async fn grpc(&self) -> std::io::Result<h2::client::SendRequest<Outgoing>> {
+    pub async fn dial_grpc(&self) -> std::io::Result<h2::client::SendRequest<Outgoing>> {
+        let asked = Instant::now();
+        let mut failed = self.dialing.lock().await;
         if let Some(sender) = self.open_grpc().await {
             return Ok(sender);
         }
-        let _one = self.dialing.lock().await;
-        if let Some(sender) = self.open_grpc().await {
-            return Ok(sender);
+        if failed.is_some_and(|at| at >= asked) {
+            return Err(std::io::Error::other("another could not reach it either"));
         }
+        let dialed = self.new_grpc().await;
+        if dialed.is_err() {
+            *failed = Some(Instant::now());
+        }
+        dialed
+    }
+
+    async fn new_grpc(&self) -> std::io::Result<h2::client::SendRequest<Outgoing>> {
         let stream = self.dial().await?;
         let (sender, mut connection) = h2::client::Builder::new()
             .initial_window_size(HTTP2_WINDOW)
@@ -233,12 +254,6 @@ impl Pod {
             *self.grpc.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
         }
         sender.ready().await.map_err(std::io::Error::other)
-    }
-
-    /// The connection, if there is one that takes requests.
-    async fn open_grpc(&self) -> Option<h2::client::SendRequest<Outgoing>> {
-        let sender = self.grpc.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        sender.ready().await.ok()
     }
 
     async fn dial(&self) -> std::io::Result<TcpStream> {

@@ -210,3 +210,65 @@ async fn a_pod_that_does_not_answer_is_waited_for_until_the_deadline() {
     assert_eq!(got.grpc_status(), "4");
     assert_eq!(pod.arrived(), 2, "nothing is sent twice that may still run");
 }
+
+#[tokio::test]
+async fn a_pod_that_does_not_connect_holds_its_requests_up_once_not_each_in_turn() {
+    /// Seconds, and more than the deadline, if each dialed for itself.
+    const COUNT: usize = 200;
+    let gateway = gateway().await;
+    gateway.table.set_route(route("m", 1, &[(1, 100)]));
+    let deaf = Deaf::start("m", 1).await;
+    gateway.table.set_pod(deaf.view.clone());
+    let grpc = Grpc::connect(gateway.address).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..COUNT {
+        let mut grpc = grpc.clone();
+        calls.spawn(async move { grpc.call("m", INFER, &infer("m", "")).await });
+    }
+    // Those that are let out to try it again are 64.
+    let held = || gateway.table.held().get("m").copied().unwrap_or(0);
+    until("they wait for another pod", || held() > COUNT as u64 / 2).await;
+    let pod = Pod::start("m", 1).await;
+    gateway.table.set_pod(pod.view.clone());
+    while let Some(got) = within("an answer", calls.join_next()).await {
+        assert_eq!(got.unwrap().grpc_status(), "0");
+    }
+    assert_eq!(pod.arrived(), COUNT);
+}
+
+#[tokio::test]
+async fn pods_that_do_not_connect_are_tried_no_longer_than_a_request_may_wait() {
+    let gateway = gateway().await;
+    let mut view = route("m", 1, &[(1, 100)]);
+    view.limits.queue_timeout_seconds = 1;
+    gateway.table.set_route(view);
+    let pods = [Deaf::start("m", 1).await, Deaf::start("m", 1).await];
+    pods.iter().for_each(|pod| gateway.table.set_pod(pod.view.clone()));
+    // One after the other: there is always a pod that may be tried.
+    let got = rest(gateway.address, "m", "/v2/models/m/infer", b"{}").await;
+    assert_eq!((got.status, &got.headers["retry-after"]), (503, &"1".parse().unwrap()));
+    assert!(got.text().contains("spec.traffic.queue.timeoutSeconds"), "{}", got.text());
+    let mut grpc = Grpc::connect(gateway.address).await;
+    assert_eq!(grpc.call("m", INFER, &infer("m", "")).await.grpc_status(), "14");
+    let mut request = call("m", INFER, framed(&infer("m", "")));
+    request.headers_mut().insert("grpc-timeout", "50m".parse().unwrap());
+    assert_eq!(within("an answer", grpc.send(request)).await.unwrap().grpc_status(), "4");
+}
+
+#[tokio::test]
+async fn that_a_pod_does_not_connect_is_found_out_though_no_client_waits_for_it() {
+    let gateway = gateway().await;
+    gateway.table.set_route(route("m", 1, &[(1, 100)]));
+    let deaf = Deaf::start("m", 1).await;
+    gateway.table.set_pod(deaf.view.clone());
+    let grpc = Grpc::connect(gateway.address).await;
+    let clients = tokio::spawn(async move {
+        loop {
+            let mut grpc = grpc.clone();
+            let request = call("m", INFER, framed(&infer("m", "")));
+            let _ = tokio::time::timeout(Duration::from_millis(20), grpc.send(request)).await;
+        }
+    });
+    until("one waits for another pod", || gateway.table.held().contains_key("m")).await;
+    clients.abort();
+}

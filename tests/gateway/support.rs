@@ -18,7 +18,7 @@ use modelwright::formats::GatewayReport;
 use modelwright::gateway::{PodView, Proxy, RouteView, Table, admin};
 use modelwright::listen::{App, Patience, Phase, serve};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -188,6 +188,32 @@ impl Pod {
         if let Some(task) = task {
             within("the pod drains", task).await.unwrap();
         }
+    }
+}
+
+/// A ready pod whose machine is gone: the kernel drops each SYN, since nobody accepts what its queue has room for.
+pub struct Deaf {
+    pub view: PodView,
+    _listener: TcpListener,
+    _accepted: TcpStream,
+}
+
+impl Deaf {
+    pub async fn start(deployment: &str, revision: i64) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = TcpStream::connect(address).await.unwrap();
+        let view = PodView {
+            deployment: deployment.into(),
+            name: format!("deaf-{}", address.port()),
+            uid: format!("uid-deaf-{}", address.port()),
+            slots: vec![(revision, address)],
+            ready: true,
+            starting: None,
+        };
+        Self { view, _listener: listener, _accepted: accepted }
     }
 }
 
