@@ -117,6 +117,8 @@ pub struct FromPod {
     sleep: Option<Pin<Box<Sleep>>>,
     code: Option<Code>,
     broken: bool,
+    /// Of an answer in chunks nothing but its end tells.
+    ended: bool,
     started: Duration,
     metrics: Arc<ArmMetrics>,
     /// And how long the answer's beginning took.
@@ -140,8 +142,8 @@ impl FromPod {
         active: Active,
         tee: Option<Box<Tee>>,
     ) -> Self {
-        let (sleep, broken, _active) = (None, false, active);
-        Self { body, deadline, sleep, code, broken, started, metrics, part, flight, _active, tee }
+        let (sleep, broken, ended, _active) = (None, false, false, active);
+        Self { body, deadline, sleep, code, broken, ended, started, metrics, part, flight, _active, tee }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -158,7 +160,7 @@ impl FromPod {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(other) => {
-                self.broken = other.is_some();
+                (self.broken, self.ended) = (other.is_some(), other.is_none());
                 return Poll::Ready(other);
             }
             Poll::Pending => {}
@@ -177,7 +179,9 @@ impl Drop for FromPod {
     fn drop(&mut self) {
         // Of gRPC, the status is the end.
         let whole = !self.broken
-            && (self.body.is_end_stream() || (self.code.is_some() && matches!(self.body, PodBody::Grpc(..))));
+            && (self.ended
+                || self.body.is_end_stream()
+                || (self.code.is_some() && matches!(self.body, PodBody::Grpc(..))));
         let code = match self.code {
             _ if self.broken => Code::Server,
             Some(code) if whole => code,

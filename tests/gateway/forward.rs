@@ -1,5 +1,10 @@
 //! Requests find their model, by either protocol.
 
+use axum::http::Response;
+use bytes::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+
 use crate::support::*;
 
 #[tokio::test]
@@ -155,7 +160,7 @@ async fn headers_of_the_connection_stay_and_the_others_pass() {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
     pod.answer(|_| {
-        let mut response = axum::http::Response::new(full("{}"));
+        let mut response = Response::new(full("{}"));
         response.headers_mut().insert("modelwright-digest", "sha256:1".parse().unwrap());
         response.headers_mut().insert("keep-alive", "timeout=5".parse().unwrap());
         Some(response)
@@ -169,4 +174,25 @@ async fn headers_of_the_connection_stay_and_the_others_pass() {
     assert_eq!(seen.headers["x-request-id"], "mine");
     assert_eq!(seen.headers["host"], "m.ns");
     assert!(!seen.headers.contains_key("x-hop") && !seen.headers.contains_key("keep-alive"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn an_answer_in_chunks_is_whole_when_its_last_has_come() {
+    let gateway = gateway().await;
+    let pod = Pod::start("m", 1).await;
+    gateway.table.set_route(route("m", 1, &[(1, 100)]));
+    gateway.table.set_pod(pod.view.clone());
+    pod.answer(|_| {
+        let chunks = ["{", "}"].map(|chunk| Ok(Frame::data(Bytes::from(chunk))));
+        Some(Response::new(StreamBody::new(futures::stream::iter(chunks)).boxed()))
+    });
+    for _ in 0..3 {
+        let got = rest(gateway.address, "m", "/v2/models/m/infer", b"{}").await;
+        assert_eq!(
+            (got.headers["transfer-encoding"].to_str().unwrap(), got.text().as_str()),
+            ("chunked", "{}")
+        );
+    }
+    let metrics = get(gateway.admin, "g", "/metrics").await.text();
+    assert!(metrics.contains(r#"code="2xx"} 3"#), "{metrics}");
 }
