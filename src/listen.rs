@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt;
 
 mod unsent;
@@ -266,6 +266,11 @@ async fn connection(
                 }
             }
             () = age.as_mut(), if !age.is_elapsed() => {
+                // Which HTTP it speaks shows in its first request: until then its age counts anew.
+                if let Some(again) = patience.age.filter(|_| !has_asked.load(Ordering::Relaxed)) {
+                    age.as_mut().reset(Instant::now() + again);
+                    continue;
+                }
                 is_old.store(true, Ordering::Relaxed);
                 if is_http2.load(Ordering::Relaxed) {
                     connection.as_mut().graceful_shutdown();

@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 340)]
     grace_seconds: u64,
     /// A connection this old is asked to end, a tenth more or less.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     connection_age_seconds: u64,
     /// Connections at a time; more wait in the kernel.
     #[arg(long, default_value_t = 16384)]

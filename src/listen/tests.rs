@@ -97,3 +97,17 @@ async fn a_large_answer_over_http2_comes_whole() {
     let bytes = axum::body::to_bytes(Body::new(answer.into_body()), usize::MAX).await.unwrap();
     assert_eq!(bytes.len(), 64 << 20);
 }
+
+#[tokio::test]
+async fn a_connection_whose_age_passed_before_its_first_request_is_asked_to_end_too() {
+    let age = Duration::from_millis(10);
+    let patience = Patience { headers: EVER, stall: EVER, age: Some(age), ..Patience::default() };
+    let (client, served, _phase) = open(patience).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    tokio::spawn(connection);
+    tokio::time::sleep(3 * age).await;
+    let request = Request::get("http://m/small").body(Body::empty()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    tokio::time::timeout(DEADLINE, served).await.expect("it is kept").unwrap();
+}
