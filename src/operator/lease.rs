@@ -119,7 +119,7 @@ impl Lease {
     }
 
     /// True: ours. Every update carries the resourceVersion, so of two rivals one gets a conflict.
-    async fn acquire(&self, rival: &mut Rival, now: Instant) -> Result<bool, kube::Error> {
+    async fn acquire(&self, rival: &mut Rival, asked: Instant) -> Result<bool, kube::Error> {
         let Some(mut object) = self.api.get_opt(&self.name).await? else {
             let object = Object {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() },
@@ -136,10 +136,11 @@ impl Lease {
         }
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         if rival.version != version {
-            *rival = Rival { version, since: Some(now) };
+            // Not `asked`: the answer may be of a renewal that came later.
+            *rival = Rival { version, since: Some(Instant::now()) };
         }
         let term = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(0).max(0) as u64);
-        let expired = rival.since.is_some_and(|since| now.saturating_duration_since(since) >= term);
+        let expired = rival.since.is_some_and(|since| asked.saturating_duration_since(since) >= term);
         if !holder.is_empty() && !expired {
             return Ok(false);
         }
@@ -180,3 +181,6 @@ fn settled(result: Result<Object, kube::Error>) -> Result<bool, kube::Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
