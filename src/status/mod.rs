@@ -12,7 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{
     AutoscalingStatus, Backend, GatewayStatus, LastFailure, ModelDeploymentStatus, ModelRouteSpec,
-    RevisionRole, RevisionStatus, RolloutStatus, ScalingMetric, SourceStatus, TrafficStatus, labels,
+    RevisionRole, RevisionStatus, RolloutStatus, RouteMode, ScalingMetric, SourceStatus, TrafficStatus,
+    labels,
 };
 use crate::apply::{Applied, WriteError};
 use crate::observe::{RevisionView, Snapshot};
@@ -109,11 +110,14 @@ fn serving(snapshot: &Snapshot) -> Option<u64> {
     direct.or_else(|| family.route.as_ref().and_then(|route| plan::serving(&route.spec)))
 }
 
-/// What every gateway forwards by: nothing is said while they differ.
+/// What every gateway forwards by: nothing is said while they differ, or refuse everything.
 fn traffic(snapshot: &Snapshot) -> Vec<TrafficStatus> {
     let route = snapshot.family.route.as_ref();
-    let route = route
-        .filter(|route| snapshot.gateways.ready() > 0 && snapshot.gateways.acknowledged(route.generation));
+    let route = route.filter(|route| {
+        route.spec.mode != RouteMode::Refuse
+            && snapshot.gateways.ready() > 0
+            && snapshot.gateways.acknowledged(route.generation)
+    });
     let backends = route.iter().flat_map(|route| &route.spec.backends);
     let share = |backend: &Backend| {
         let number = u64::try_from(backend.revision).ok()?;

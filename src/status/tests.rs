@@ -274,6 +274,18 @@ fn weights_are_told_as_every_gateway_has_acknowledged_them() {
 }
 
 #[test]
+fn of_requests_that_are_refused_nobody_has_a_share() {
+    let shares = |mode| {
+        let mut snapshot = mk_canary(&[Some(4)]);
+        let mut route = RouteView::clone(snapshot.family.route.as_ref().unwrap());
+        route.spec.mode = mode;
+        snapshot.family.route = Some(Arc::new(route));
+        derive(&snapshot, &mk_plan(2, false, None), &Applied::default(), now()).traffic.len()
+    };
+    assert_eq!([RouteMode::Forward, RouteMode::Hold, RouteMode::Refuse].map(shares), [2, 2, 0]);
+}
+
+#[test]
 fn without_a_gateway_nothing_is_available_whatever_the_pods_say() {
     let mut snapshot = mk_canary(&[]);
     let plan = mk_plan(1, true, None);
