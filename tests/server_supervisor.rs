@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use modelwright::formats::Announcement;
@@ -65,14 +66,23 @@ impl Pod {
     }
 
     fn fetched(&self, revision: &str, model: &[u8]) {
+        fs::write(self.model(revision), model).unwrap();
+        self.tell_fetched(revision, model.len());
+    }
+
+    /// Its file, in a folder that is there.
+    fn model(&self, revision: &str) -> std::path::PathBuf {
         let folder = self.path("models/revisions").join(revision);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("model.onnx"), model).unwrap();
+        folder.join("model.onnx")
+    }
+
+    fn tell_fetched(&self, revision: &str, bytes: usize) {
         self.status(
             revision,
             json!({
                 "formatVersion": 1, "phase": "Fetched", "modelFile": "model.onnx", "digest": "sha256:feed",
-                "bytes": model.len(), "totalBytes": model.len(), "seconds": 0.25,
+                "bytes": bytes, "totalBytes": bytes, "seconds": 0.25,
             }),
         );
     }
@@ -273,6 +283,34 @@ async fn a_second_revision_is_proven_beside_the_first_which_then_leaves() {
     assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200, "what leaves is not waited for");
     state(pod.admin, "m-r1 is gone", |s| phase(s, "m-r1").is_none()).await;
     assert_eq!(infer(new, &request()).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_candidate_that_loads_makes_way_for_the_stable_worker_and_is_loaded_again() {
+    const O_NONBLOCK: i32 = 0o4000;
+    let pod = Pod::new();
+    let (stable, candidate) = (free_port(), free_port());
+    pod.assign(&[("m-r1", stable), ("m-r2", candidate)]);
+    pod.fetched("m-r1", &identity());
+    let supervisor = pod.supervise(&[]);
+    pod.is("m-r1", Proven).await;
+
+    // Nobody writes into the pipe: its model takes for ever to load.
+    let model = pod.model("m-r2");
+    assert!(std::process::Command::new("mkfifo").arg(&model).status().unwrap().success());
+    pod.tell_fetched("m-r2", 1);
+    let mut pipe = fs::OpenOptions::new();
+    pipe.write(true).custom_flags(O_NONBLOCK);
+    let _pipe = until("m-r2 is loaded", async || pipe.open(&model).ok()).await;
+    // What is loaded next is a model.
+    fs::write(pod.path("next"), identity()).unwrap();
+    fs::rename(pod.path("next"), &model).unwrap();
+
+    kill(worker_of(supervisor.pid(), stable), "KILL");
+    assert_eq!(pod.is("m-r2", Proven).await.reason, None);
+    assert_eq!(pod.is("m-r1", Proven).await.reason, None);
+    assert_eq!(infer(stable, &request()).await.0, 200);
+    assert_eq!(infer(candidate, &request()).await.1["model_version"], "2");
 }
 
 /// As on a GPU that has room for one.

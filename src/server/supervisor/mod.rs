@@ -159,6 +159,8 @@ impl Supervisor {
         let is_running = |slot: &&Slot| slot.pid().is_some();
         let mut is_busy = self.slots.iter().filter(is_running).any(|s| s.is_leaving() || !s.is_proven());
         let beside = self.slots.iter().filter(is_running).count() > 0;
+        // One that served does not wait for one that has not yet, which may load for long; nor for the memory it leaves.
+        let returning = self.slots.iter().any(|slot| slot.returns(now));
         for slot in &mut self.slots {
             if !slot.is_fetched() {
                 slot.fetched(read_load_status(&self.options.models, slot.assignment()));
@@ -167,8 +169,12 @@ impl Supervisor {
                 slot.stop(now, self.draining.unwrap_or(now + self.options.grace));
                 continue;
             }
+            if returning {
+                slot.give_way(now);
+            }
             slot.watch(now, self.options.startup_timeout, self.options.hang_timeout);
-            if let Some(load) = slot.wants_start(now).filter(|_| !is_busy) {
+            let may_start = !is_busy && (!returning || slot.returns(now));
+            if let Some(load) = slot.wants_start(now).filter(|_| may_start) {
                 is_busy = true;
                 let cap = self.memory.cap(beside);
                 let started = self.launcher.start(slot.assignment(), load, &self.options.models, cap);

@@ -24,6 +24,10 @@ pub(super) struct Slot {
     removed: bool,
     /// Its files are wanted, and no worker.
     fetch_only: bool,
+    /// It has been proven before.
+    served: bool,
+    /// Its worker was ended for another's.
+    gave_way: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +65,8 @@ impl Slot {
             retry_at: None,
             removed: false,
             fetch_only,
+            served: false,
+            gave_way: false,
         }
     }
 
@@ -125,6 +131,23 @@ impl Slot {
         self.load.as_ref().filter(|load| due && load.phase == LoadPhase::Fetched)
     }
 
+    /// It served before, and wants to again.
+    pub fn returns(&self, now: Instant) -> bool {
+        self.served && self.wants_start(now).is_some()
+    }
+
+    /// Ends a worker that has not served yet; it is started again later. Once: beside one that fails time after time, what
+    /// is to take its place would never be loaded.
+    pub fn give_way(&mut self, now: Instant) {
+        let is_alive = |w: &&mut Worker| w.exit.is_none() && w.stop_by.is_none() && !w.killed;
+        let may = !self.served && !self.gave_way;
+        let Some(worker) = self.worker.as_mut().filter(is_alive).filter(|_| may) else { return };
+        self.gave_way = true;
+        (worker.stop_by, worker.killed) = (Some(now), true);
+        tracing::info!(revision = %self.assignment.revision, "worker killed while loading: another is to serve again");
+        process::signal(worker.pid, Signal::KILL);
+    }
+
     pub fn started(&mut self, pid: Result<Pid, String>, now: Instant, memory_cap: Option<u64>) {
         match pid {
             Ok(pid) => {
@@ -153,10 +176,13 @@ impl Slot {
         worker.silence = Duration::ZERO;
         match news {
             News::Alive => {}
+            // Too late: it is dead, and `watch` has said why.
+            News::Report(report) if worker.killed && report.phase == RevisionPhase::Proven => {}
             News::Report(mut report) => {
                 if report.phase == RevisionPhase::Proven {
                     worker.proven_at = Some(now);
                     self.failure = None;
+                    self.served = true;
                 }
                 if report.reason.as_deref() == Some(Reason::OutOfMemory.name()) {
                     let said = report.message.unwrap_or_default();

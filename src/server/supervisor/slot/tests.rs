@@ -150,6 +150,23 @@ fn a_worker_that_never_gets_ready_is_replaced() {
 }
 
 #[test]
+fn a_worker_that_is_proven_as_it_is_killed_has_failed() {
+    let (_folder, memory) = memory();
+    let mut slot = slot();
+    let start = Instant::now();
+    slot.started(Ok(nobody()), start, None);
+    let late = start + Duration::from_secs(901);
+    slot.watch(late, Duration::from_secs(900), Duration::from_secs(20));
+    slot.told(report(RevisionPhase::Proven), late, &memory);
+    assert!(!slot.is_proven());
+    slot.told(News::Closed, late, &memory);
+    slot.exited(Exit::Signal(9), late, &memory);
+    let message = slot.state(false).message;
+    assert_eq!(message.as_deref(), Some("not ready within 900 s (runtime.startupTimeoutSeconds)"));
+    assert!(slot.wants_start(late).is_none(), "it is tried again later");
+}
+
+#[test]
 fn a_worker_that_gives_no_sign_of_life_is_killed_and_says_so() {
     let (_folder, memory) = memory();
     let mut slot = slot();
@@ -214,4 +231,30 @@ fn a_worker_whose_place_another_takes_ends_and_comes_back_without_its_past() {
     slot.told(News::Closed, now, &memory);
     slot.exited(Exit::Code(0), now, &memory);
     assert!(slot.wants_start(now).is_some());
+}
+
+#[test]
+fn a_worker_that_loads_makes_way_once_for_one_that_served() {
+    let (_folder, memory) = memory();
+    let (mut stable, mut candidate, now) = (slot(), slot(), Instant::now());
+    stable.started(Ok(nobody()), now, None);
+    stable.told(report(RevisionPhase::Proven), now, &memory);
+    stable.give_way(now);
+    assert!(stable.is_proven(), "it serves");
+    stable.exited(Exit::Signal(9), now, &memory);
+    stable.told(News::Closed, now, &memory);
+    assert!(!stable.returns(now) && stable.returns(now + FIRST_BACKOFF));
+
+    candidate.started(Ok(nobody()), now, None);
+    candidate.give_way(now);
+    assert!(candidate.is_leaving());
+    candidate.told(report(RevisionPhase::Proven), now, &memory);
+    assert!(!candidate.is_proven(), "it is dead");
+    candidate.exited(Exit::Signal(9), now, &memory);
+    candidate.told(News::Closed, now, &memory);
+    assert_eq!(candidate.state(false).reason, None);
+    assert!(candidate.wants_start(now).is_some() && !candidate.returns(now));
+    candidate.started(Ok(nobody()), now, None);
+    candidate.give_way(now);
+    assert!(!candidate.is_leaving());
 }
