@@ -12,5 +12,5 @@ metadata: {name: modelwright-system, labels: {pod-security.kubernetes.io/enforce
 EOF
 # The image's digest is an annotation, so that an image built anew is rolled out.
 helm upgrade --install modelwright charts/modelwright --namespace modelwright-system \
-    --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 2m "$@" 2>&1 |
+    --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 5m "$@" 2>&1 |
     sed '/found symbolic link/d' # the CRD is the one in crds/
