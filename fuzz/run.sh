@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets: run.sh SECONDS [TARGET]. What they find by the way stays in the cache; a crash is kept in
-# fuzz/artifacts, and `make fuzz TARGET=… INPUT=file` runs it again.
+# fuzz/artifacts, and `make fuzz TARGET=… INPUT=file` runs it again. run.sh test: a short search from the committed corpus,
+# the same every time and on every machine.
 set -euo pipefail
 cd "$(dirname "$0")"
-seconds=$1 only=${2:-} input=${INPUT:-}
+only=${2:-} input=${INPUT:-}
 version=0.13.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/modelwright
 tool=$cache/cargo-fuzz-$version/bin/cargo-fuzz
 build=$cache/fuzz
+found=$build/corpus limits=(-max_total_time="$1")
+if [ "$1" = test ]; then
+    found=$(mktemp -d) limits=(-seed=1 -runs=200000)
+    trap 'rm -rf "$found"' EXIT
+fi
 
 [ -x "$tool" ] || CARGO_TARGET_DIR=$build/tool cargo install --quiet --locked --root "$cache/cargo-fuzz-$version" "cargo-fuzz@$version"
 
@@ -19,14 +25,17 @@ export RUSTC_BOOTSTRAP=1
 host=$(rustc -vV | sed -n 's/^host: //p')
 for target in ${only:-$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' Cargo.toml)}; do
     binary=$build/target/$host/release/$target
-    mkdir -p "$build/corpus/$target" "artifacts/$target"
+    mkdir -p "$found/$target" "artifacts/$target"
     if [ -n "$input" ]; then
         "$binary" "$input"
         continue
     fi
-    "$binary" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
-        -artifact_prefix="artifacts/$target/" "$build/corpus/$target" "corpus/$target" > "$build/$target.log" 2>&1 || {
+    "$binary" "${limits[@]}" -timeout=120 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
+        -artifact_prefix="artifacts/$target/" "$found/$target" "corpus/$target" > "$build/$target.log" 2>&1 || {
         tail -n 60 "$build/$target.log" >&2
+        for file in "artifacts/$target"/*; do
+            [ ! -e "$file" ] || echo "fuzz/$file, in base64: $(base64 --wrap=0 "$file")" >&2
+        done
         exit 1
     }
     printf '%-12s %12s executions, %s edges\n' "$target" \

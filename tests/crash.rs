@@ -10,8 +10,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use common::{
-    Abort, Cluster, DEADLINE, Identity, MOMENTS, Operator, OperatorOptions, State, difference, number,
-    panic_text, settled_writes, shorten_drain, shuffle, state,
+    Abort, Cluster, DEADLINE, Identity, LONG_STILL, MOMENTS, Operator, OperatorOptions, STILL, State,
+    difference, number, panic_text, settled_writes, shorten_drain, shuffle, state,
 };
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
@@ -131,13 +131,13 @@ async fn reference(cluster: &Cluster, identity: &Identity, scenario: Scenario) -
     run.act().await;
     let mut operator = Operator::start(&run.options("first"));
     run.until_converged().await;
-    let writes = settled_writes(&mut operator).await;
+    let writes = settled_writes(&mut operator, LONG_STILL).await;
     operator.terminate().await;
     run.delete_if_asked().await;
     if scenario == Scenario::Delete {
         run.until_gone().await;
     }
-    Reference { state: run.state().await, writes }
+    Reference { state: run.state().await.expect("the objects of the namespace"), writes }
 }
 
 /// True: it crashed. A status that says how far a rollout is may be left out in a quick run, and then it does not.
@@ -151,15 +151,12 @@ async fn crash(cluster: &Cluster, identity: &Identity, plan: &Plan, reference: &
     drop(operator);
     run.delete_if_asked().await;
 
-    let operator = Operator::start(&run.options("second"));
-    if plan.scenario == Scenario::Delete {
-        run.until_gone().await;
-    } else {
-        run.until_like(reference).await;
-    }
+    let mut operator = Operator::start(&run.options("second"));
+    operator.until_leading().await;
+    settled_writes(&mut operator, STILL).await;
+    run.until_like(reference).await;
     operator.terminate().await;
-    let differences = difference(&reference.state, &run.state().await);
-    assert!(differences.is_empty(), "the end differs:\n  {}", differences.join("\n  "));
+    run.until_like(reference).await;
     run.check_foreign().await;
     run.remove().await;
     crashed
@@ -257,7 +254,7 @@ impl<'a> Run<'a> {
         if !common::ready(&deployment) {
             return Err(format!("{}: {:?}", self.namespace, common::condition(&deployment, "Ready")));
         }
-        let state = self.state().await;
+        let state = self.state().await?;
         let sets = state.keys().filter(|key| key.starts_with("ReplicaSet/model-r")).count();
         let resolvers = state.keys().filter(|key| key.starts_with("pods of ModelDeployment/")).count();
         let left = || format!("{}: {:?}", self.namespace, state.keys());
@@ -266,8 +263,10 @@ impl<'a> Run<'a> {
 
     async fn until_like(&self, reference: &Reference) {
         common::wait("end like that of a run without a crash", async || {
-            self.converged().await?;
-            let differences = difference(&reference.state, &self.state().await);
+            if self.scenario != Scenario::Delete {
+                self.converged().await?;
+            }
+            let differences = difference(&reference.state, &self.state().await?);
             if differences.is_empty() { Ok(()) } else { Err(differences.join("\n  ")) }
         })
         .await;
@@ -276,7 +275,7 @@ impl<'a> Run<'a> {
     async fn until_gone(&self) {
         common::wait("end of all that was owned", async || {
             let left: Vec<String> =
-                self.state().await.into_keys().filter(|key| !key.contains("foreign")).collect();
+                self.state().await?.into_keys().filter(|key| !key.contains("foreign")).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{}: {left:?}", self.namespace)) }
         })
         .await;
@@ -292,22 +291,21 @@ impl<'a> Run<'a> {
             }
             assert!(start.elapsed() < DEADLINE, "{}: neither a crash nor convergence", self.namespace);
             if self.converged().await.is_ok() {
-                let writes = operator.writes().await;
-                match settled {
-                    Some((known, since)) if known == writes => {
-                        if since.elapsed() > Duration::from_secs(2) {
+                match (settled, operator.writes().await) {
+                    (Some((known, since)), Some(writes)) if known == writes => {
+                        if since.elapsed() > STILL {
                             return false;
                         }
                     }
-                    _ => settled = Some((writes, Instant::now())),
+                    (_, writes) => settled = writes.map(|writes| (writes, Instant::now())),
                 }
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    async fn state(&self) -> State {
-        state(self.cluster, &self.namespace).await.expect("the objects of the namespace")
+    async fn state(&self) -> Result<State, String> {
+        state(self.cluster, &self.namespace).await.map_err(|e| e.to_string())
     }
 
     /// Things that look like children and are not ours: they carry the label, but not the owner.

@@ -26,7 +26,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
     "$cluster" s3 "$NAME" > /dev/null
 else
     echo "using KUBECONFIG: it must be able to pull modelwright.dev/modelwright:$version and modelwright-server:$version"
-    helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait
+    helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait --timeout 5m
 fi
 
 # They wait for the cluster more than they compute: more at once than there are cores.

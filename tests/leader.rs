@@ -97,7 +97,8 @@ async fn a_leader_that_is_told_to_stop_hands_over() {
 #[tokio::test]
 async fn a_leader_that_slept_past_its_lease_wakes_up_without_a_voice() {
     let pair = Pair::open("leader-slept").await;
-    let (first, mut second) = pair.start(3).await;
+    // Long enough that an API server which is slow for a while does not end the second's, too.
+    let (first, mut second) = pair.start(10).await;
     pair.create("model").await;
     pair.until_ready("model").await;
 
@@ -120,7 +121,7 @@ async fn a_leader_that_slept_past_its_lease_wakes_up_without_a_voice() {
     .await;
     pair.create("after").await;
     pair.until_ready("after").await;
-    assert!(second.leads().await, "the second lost the lease");
+    wait("second that leads", async || second.leads().await.then_some(()).ok_or_else(String::new)).await;
     let mut requests = audit.read();
     requests.retain(|r| r.is_write());
     let of = |which: usize| requests.iter().filter(|r| r.user() == pair.identities[which].user).count();
@@ -182,10 +183,12 @@ async fn an_api_server_restart_is_ridden_out() {
 async fn operators_of_two_namespaces_lead_side_by_side() {
     let pair = Pair::open("leader-side").await;
     pair.cluster.create_namespace("leader-side-other").await;
-    let mut first = Operator::start(&pair.options(0, 3));
+    // So long that none runs out.
+    let mut first = Operator::start(&pair.options(0, 600));
     first.until_leading().await;
-    let other = OperatorOptions { namespace: Some("leader-side-other".into()), ..pair.options(1, 3) };
+    let other = OperatorOptions { namespace: Some("leader-side-other".into()), ..pair.options(1, 600) };
     let mut second = Operator::start(&other);
     second.until_leading().await;
-    assert!(first.leads().await, "the second took the first's lease");
+    // Had the second taken the lease, no patience would help.
+    first.until_leading().await;
 }

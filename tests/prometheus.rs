@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use modelwright::operator::prometheus;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Does not outlive its test.
 struct Prometheus {

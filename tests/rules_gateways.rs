@@ -115,7 +115,11 @@ async fn the_gateways_come_with_the_first_model_and_go_with_the_last() {
     place.create("two").await;
     place.until("two", "Ready", common::ready).await;
     place.until_owned_by(Some(&["one", "two"])).await;
-    assert_eq!(place.gateways().await.len(), 2);
+    wait("two gateways", async || {
+        let count = place.gateways().await.len();
+        if count == 2 { Ok(()) } else { Err(format!("{count}")) }
+    })
+    .await;
 
     place.api::<Role>().delete(GATEWAY, &DeleteParams::default()).await.expect("delete");
     place.until_owned_by(Some(&["one", "two"])).await;

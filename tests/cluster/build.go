@@ -126,10 +126,16 @@ func (t tool) build(ctx context.Context, say func(string, ...any)) (string, erro
 	}
 	begin := time.Now()
 	temporary := binary + ".new"
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", temporary, t.pkg)
-	cmd.Dir = t.dir()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	var out []byte
+	for range 3 { // the module proxy may fail
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", temporary, t.pkg)
+		cmd.Dir = t.dir()
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		if out, err = cmd.CombinedOutput(); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", t.name, err, out)
 	}
 	if took := time.Since(begin); took > 10*time.Second {
@@ -189,10 +195,11 @@ func installPackages(ctx context.Context, say func(string, ...any), wanted map[s
 	}
 	say("installing %s", strings.Join(missing, " "))
 	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-install-recommends"}, missing...)} {
+		args = append([]string{"-o", "Acquire::Retries=5", "-o", "DPkg::Lock::Timeout=120"}, args...)
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s: %w\n%s\ninstall %s yourself", args[0], err, out, strings.Join(missing, " "))
+			return fmt.Errorf("%s: %w\n%s\ninstall %s yourself", cmd, err, out, strings.Join(missing, " "))
 		}
 	}
 	return nil

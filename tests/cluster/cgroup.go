@@ -134,7 +134,7 @@ func (c *cluster) killAll() error {
 		if len(pids) == 0 {
 			return nil
 		}
-		if time.Since(begin) > 20*time.Second {
+		if time.Since(begin) > 2*time.Minute {
 			return fmt.Errorf("processes that do not end: %v", pids)
 		}
 	}
@@ -143,8 +143,8 @@ func (c *cluster) killAll() error {
 // removeCgroups removes the empty trees, children first. The kernel may need
 // a moment after the last process.
 func (c *cluster) removeCgroups() error {
-	var err error
-	for range 100 {
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		var err error
 		dirs := c.trees()
 		if len(dirs) == 0 {
 			return nil
@@ -152,7 +152,8 @@ func (c *cluster) removeCgroups() error {
 		for i := len(dirs) - 1; i >= 0; i-- {
 			err = os.Remove(dirs[i])
 		}
-		time.Sleep(10 * time.Millisecond)
+		if time.Since(begin) > time.Minute {
+			return err
+		}
 	}
-	return err
 }

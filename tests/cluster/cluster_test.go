@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -111,7 +113,7 @@ func (f *fixture) cluster() *cluster {
 
 func (f *fixture) kubectl(stdin string, args ...string) string {
 	f.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	out, err := f.cluster().kubectl(ctx, stdin, args...)
 	if err != nil {
@@ -120,11 +122,11 @@ func (f *fixture) kubectl(stdin string, args ...string) string {
 	return out
 }
 
-// eventually gives the probe half a minute.
+// eventually gives the probe two minutes.
 func (f *fixture) eventually(what string, probe func() error) {
 	f.Helper()
 	var err error
-	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(200 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < 2*time.Minute; time.Sleep(200 * time.Millisecond) {
 		if err = probe(); err == nil {
 			return
 		}
@@ -140,7 +142,7 @@ func (f *fixture) scene() string {
 
 func (f *fixture) controlPlaneOnly(stateFile string) {
 	f.kubectl("", "create", "deployment", "x", "--image=none", "--replicas=3")
-	f.kubectl("", "rollout", "status", "deployment/x", "--timeout=20s")
+	f.kubectl("", "rollout", "status", "deployment/x", "--timeout=2m")
 	ip := f.kubectl("", "get", "pods", "-l", "app=x", "-o", "jsonpath={.items[0].status.podIP}")
 	url := "http://" + ip + ":8081/modelwright/v1/state"
 	if got := f.must("exec", f.name, "--", "curl", "-sf", url); got != `{"at": "`+ip+`"}` {
@@ -152,12 +154,12 @@ func (f *fixture) controlPlaneOnly(stateFile string) {
 	}
 	f.kubectl(`{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "r"}, "spec":
 		{"restartPolicy": "OnFailure", "containers": [{"name": "resolve", "image": "none"}]}}`, "apply", "-f", "-")
-	f.kubectl("", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/r", "--timeout=20s")
+	f.kubectl("", "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/r", "--timeout=2m")
 	if got := f.kubectl("", "get", "pod", "r", "-o", "jsonpath={.status.containerStatuses[0].state.terminated.message}"); got != "resolved" {
 		f.Errorf("termination message: %q", got)
 	}
-	f.kubectl("", "delete", "deployment", "x", "--timeout=20s")
-	f.kubectl("", "wait", "--for=delete", "pods", "-l", "app=x", "--timeout=20s")
+	f.kubectl("", "delete", "deployment", "x", "--timeout=2m")
+	f.kubectl("", "wait", "--for=delete", "pods", "-l", "app=x", "--timeout=2m")
 	audit, err := os.ReadFile(f.cluster().auditLog())
 	if err != nil || !strings.Contains(string(audit), `"userAgent":"fake-kubelet"`) {
 		f.Errorf("audit log: %v", err)
@@ -183,13 +185,13 @@ func (f *fixture) realProcesses() {
 			"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
 			"ports": [{"name": "http", "containerPort": 8080}],
 			"readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}}]}}}}`, "apply", "-f", "-")
-	f.kubectl("", "rollout", "status", "deployment/real", "--timeout=20s")
+	f.kubectl("", "rollout", "status", "deployment/real", "--timeout=2m")
 	pods := strings.Fields(f.kubectl("", "get", "pods", "-l", "app=real", "-o", "jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {end}"))
 	if len(pods) != 4 {
 		f.Fatalf("pods and addresses: %q", pods)
 	}
 	for i := 0; i < len(pods); i += 2 {
-		if answer := f.must("exec", f.name, "--", "curl", "-sf", "-m5", "http://"+pods[i+1]+":8080"); !strings.Contains(answer, pods[i]) {
+		if answer := f.must("exec", f.name, "--", "curl", "-sf", "-m60", "http://"+pods[i+1]+":8080"); !strings.Contains(answer, pods[i]) {
 			f.Errorf("%s answered as %s", pods[i], answer)
 		}
 	}
@@ -209,18 +211,26 @@ func (f *fixture) realProcesses() {
 		}
 		return nil
 	})
-	f.kubectl("", "delete", "deployment", "real", "--timeout=20s")
-	f.kubectl("", "wait", "--for=delete", "pods", "-l", "app=real", "--timeout=20s")
+	f.kubectl("", "delete", "deployment", "real", "--timeout=2m")
+	f.kubectl("", "wait", "--for=delete", "pods", "-l", "app=real", "--timeout=2m")
 	if left := count(); left != nil {
 		f.Errorf("processes left: %v", left)
 	}
 }
 
 func (f *fixture) upAgain() {
-	begin := time.Now()
+	processes := func() (lines []string) {
+		for line := range strings.Lines(f.must("status", f.name)) {
+			if strings.HasPrefix(line, "process ") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	before := processes()
 	f.must("up", f.name)
-	if took := time.Since(begin); took > 3*time.Second {
-		f.Errorf("took %s", took)
+	if after := processes(); !slices.Equal(before, after) {
+		f.Errorf("processes before and after:\n%s\n%s", before, after)
 	}
 	if out, err := f.try("up", f.name, "--nodes=1"); err == nil || !strings.Contains(out, "--nodes=1 (it has 2)") {
 		f.Errorf("other options: %v %s", err, out)
@@ -239,7 +249,7 @@ func (f *fixture) pods() {
 		f.Fatal(err)
 	}
 	f.kubectl(strings.ReplaceAll(string(manifest), "FOLDER", f.volume), "apply", "-f", "-")
-	f.kubectl("", "-n", "test", "rollout", "status", "deployment/echo", "--timeout=60s")
+	f.kubectl("", "-n", "test", "rollout", "status", "deployment/echo", "--timeout=2m")
 	if _, err := os.Stat(f.volume + "/file"); err != nil {
 		f.Errorf("the pods' volume: %v", err)
 	}
@@ -248,7 +258,7 @@ func (f *fixture) pods() {
 	// The proxies may learn of an endpoint a second after it is ready.
 	seen := map[string]bool{}
 	f.eventually("all four pods behind the Service", func() error {
-		answer, err := f.cluster().kubectl(context.Background(), "", "-n", "test", "exec", "deploy/echo", "--", "/echo", "get", "http://echo.test.svc.cluster.local/")
+		answer, err := f.get("http://echo.test.svc.cluster.local/")
 		if err == nil {
 			seen[answer] = true
 		}
@@ -257,14 +267,31 @@ func (f *fixture) pods() {
 		}
 		return nil
 	})
-	f.must("exec", f.name, "--node=node-2", "--", "curl", "-sf", "-m5", "http://"+f.kubectl("", "-n", "test", "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}"))
-	if _, err := f.cluster().kubectl(context.Background(), "", "-n", "test", "exec", "deploy/echo", "--", "/echo", "get", "http://example.invalid/"); err == nil || !strings.Contains(err.Error(), "no such host") {
-		f.Errorf("a name outside: %v", err)
-	}
+	ip := f.kubectl("", "-n", "test", "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
+	f.eventually("the Service from the other node", func() error {
+		out, err := f.try("exec", f.name, "--node=node-2", "--", "curl", "-sSf", "-m30", "http://"+ip)
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	f.eventually("a name outside that does not exist", func() error {
+		if _, err := f.get("http://example.invalid/"); err == nil || !strings.Contains(err.Error(), "no such host") {
+			return fmt.Errorf("%v", err)
+		}
+		return nil
+	})
 	if logs := f.kubectl("", "-n", "test", "logs", "deploy/echo"); !strings.HasSuffix(logs, "echo started\n") {
 		f.Errorf("logs: %q", logs)
 	}
 	f.portForward()
+}
+
+// get is what one of the pods gets.
+func (f *fixture) get(url string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return f.cluster().kubectl(ctx, "", "-n", "test", "exec", "deploy/echo", "--", "/echo", "get", url)
 }
 
 func (f *fixture) portForward() {
@@ -304,10 +331,13 @@ func (f *fixture) gpus() {
 		})
 	}
 	expect("four GPUs for five pods", 4, 1)
-	why := f.kubectl("", "-n", "test", "get", "pods", "-l", "app=gpu", "--field-selector=status.phase=Pending", "-o", "jsonpath={.items[0].status.conditions}")
-	if !strings.Contains(why, "Insufficient nvidia.com/gpu") {
-		f.Errorf("the fifth waits because %s", why)
-	}
+	f.eventually("the reason why the fifth waits", func() error {
+		why := f.kubectl("", "-n", "test", "get", "pods", "-l", "app=gpu", "--field-selector=status.phase=Pending", "-o", "jsonpath={.items[0].status.conditions}")
+		if !strings.Contains(why, "Insufficient nvidia.com/gpu") {
+			return errors.New(why)
+		}
+		return nil
+	})
 	running := strings.Fields(f.kubectl("", "-n", "test", "get", "pods", "-l", "app=gpu", "--field-selector=status.phase=Running", "-o", "name"))[0]
 	if env := f.kubectl("", "-n", "test", "get", running, "-o", "jsonpath={.spec.containers[0].resources.limits}"); !strings.Contains(env, `"nvidia.com/gpu":"1"`) {
 		f.Error(env)
@@ -362,7 +392,7 @@ func (f *fixture) repair() {
 		return nil
 	})
 	f.eventually("the Service after their shims' end", func() error {
-		_, err := f.cluster().kubectl(context.Background(), "", "-n", "test", "exec", "deploy/echo", "--", "/echo", "get", "http://echo.test.svc.cluster.local/")
+		_, err := f.get("http://echo.test.svc.cluster.local/")
 		return err
 	})
 }

@@ -125,7 +125,7 @@ func s3(ctx context.Context, args []string) error {
 		}
 	}
 	c.say("waiting for the S3 store")
-	if _, err := c.kubectl(ctx, "", "-n", "s3", "rollout", "status", "deployment/versitygw", "--timeout=60s"); err != nil {
+	if _, err := c.kubectl(ctx, "", "-n", "s3", "rollout", "status", "deployment/versitygw", "--timeout=5m"); err != nil {
 		return err
 	}
 	fmt.Println("http://versitygw.s3.svc.cluster.local:7070")

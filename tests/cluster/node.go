@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"text/template"
-	"time"
 )
 
 //go:embed config manifests
@@ -74,7 +73,7 @@ func (c *cluster) startRuntime(ctx context.Context, i int, images []string) erro
 		return err
 	}
 	if started {
-		if err := c.await(ctx, name, 30*time.Second, name, []string{name}, ready); err != nil {
+		if err := c.await(ctx, name, patience, name, []string{name}, ready); err != nil {
 			return err
 		}
 	}

@@ -74,7 +74,7 @@ func (c *cluster) running(name string) int {
 // first thread is a zombie while others still have its sockets.
 func (c *cluster) letGo(name string) {
 	record, pid := c.record(name)
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		id, _, err := readProcess(pid)
 		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 		if err != nil || id.String() != record || len(threads) <= 1 {
@@ -142,6 +142,10 @@ func (c *cluster) log(name string) string {
 	}
 	return c.path("log", name)
 }
+
+// patience is for machines that do much else; a process that ends is noticed
+// at once.
+const patience = 5 * time.Minute
 
 // await waits until probe succeeds. It gives up when one of the processes it
 // depends on is gone, or when time is over: then the blame is on one of them.

@@ -117,7 +117,7 @@ func (c *cluster) ensure(ctx context.Context) error {
 		return err
 	}
 	needs := []string{"kube-apiserver", "etcd", "forward"}
-	err = c.await(ctx, "the API server", time.Minute, needs[0], needs, func(ctx context.Context) error {
+	err = c.await(ctx, "the API server", patience, needs[0], needs, func(ctx context.Context) error {
 		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
 	if err != nil {
@@ -150,7 +150,7 @@ func (c *cluster) ensure(ctx context.Context) error {
 		return nil
 	}
 	needs = []string{onNode("kubelet", 1), onNode("kube-proxy", 1), "kube-controller-manager", "kube-scheduler"}
-	return c.await(ctx, "cluster DNS", time.Minute, "coredns", needs, func(ctx context.Context) error {
+	return c.await(ctx, "cluster DNS", patience, "coredns", needs, func(ctx context.Context) error {
 		_, err := c.inside(ctx, 1, "", "/proc/self/exe", "lookup", "kubernetes.default.svc.cluster.local")
 		return err
 	})
@@ -259,7 +259,7 @@ func (c *cluster) awaitNodes(ctx context.Context, client kubernetes.Interface) e
 		} else if c.Options.GPUs > 0 {
 			needs = append(needs, onNode("device-plugin", i))
 		}
-		err := c.await(ctx, nodeName(i), time.Minute, needs[0], needs, func(ctx context.Context) error {
+		err := c.await(ctx, nodeName(i), patience, needs[0], needs, func(ctx context.Context) error {
 			node, err := client.CoreV1().Nodes().Get(ctx, nodeName(i), metav1.GetOptions{})
 			if err != nil {
 				return err

@@ -117,6 +117,13 @@ impl Cluster {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => panic!("namespace {name}: {error}"),
         }
+        // Before it is there no pod is admitted.
+        let accounts: Api<ServiceAccount> = self.api(name);
+        wait("ServiceAccount default", async || {
+            let found = accounts.get_opt("default").await.map_err(|e| e.to_string())?;
+            found.map(drop).ok_or_else(|| format!("none in {name}"))
+        })
+        .await;
     }
 
     pub fn deployments(&self, namespace: &str) -> Api<ModelDeployment> {

@@ -15,7 +15,9 @@ pub const MOMENTS: [&str; 3] = ["before", "sent", "answered"];
 /// Long past: what waits for the drain after a move goes on at once.
 const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 /// A last status may follow the Ready one.
-const STILL: Duration = Duration::from_secs(2);
+pub const STILL: Duration = Duration::from_secs(2);
+/// For what others are compared with: what is tried again after a pause shall be in it, on a slow machine too.
+pub const LONG_STILL: Duration = Duration::from_secs(6);
 
 /// The previous revision stays for half a minute after it lost the traffic: says that this was long ago.
 pub async fn shorten_drain(routes: Api<ModelRoute>, name: &str) {
@@ -40,17 +42,17 @@ impl Drop for Abort {
 }
 
 /// The operator's writes, once their count has stood still; what there were when it ended, if it does.
-pub async fn settled_writes(operator: &mut Operator) -> usize {
-    let mut known = (operator.writes().await, Instant::now());
+pub async fn settled_writes(operator: &mut Operator, still: Duration) -> usize {
+    let mut known = (0, Instant::now());
     wait("still count of writes", async || {
         if operator.ended().is_some() {
             return Ok(());
         }
-        let now = operator.writes().await;
+        let now = operator.writes().await.ok_or("no answer")?;
         if now != known.0 {
             known = (now, Instant::now());
         }
-        if known.1.elapsed() > STILL { Ok(()) } else { Err(format!("{now} writes")) }
+        if known.1.elapsed() > still { Ok(()) } else { Err(format!("{now} writes")) }
     })
     .await;
     known.0

@@ -12,7 +12,9 @@ mod state;
 
 pub use audit::{Audit, Request};
 pub use cluster::{Cluster, Identity};
-pub use crashes::{Abort, MOMENTS, number, panic_text, settled_writes, shorten_drain, shuffle};
+pub use crashes::{
+    Abort, LONG_STILL, MOMENTS, STILL, number, panic_text, settled_writes, shorten_drain, shuffle,
+};
 pub use objects::{condition, deployment, ready, uri};
 pub use operator::{Operator, OperatorOptions};
 pub use state::{State, difference, state};
@@ -20,7 +22,7 @@ pub use state::{State, difference, state};
 use std::time::{Duration, Instant};
 
 /// Long enough for a machine whose cores are shared; a test that waits for it has failed.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Asks until the answer is `Ok`. The last refusal says what is missing.
 pub async fn wait<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {

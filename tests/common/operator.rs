@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,7 +89,7 @@ impl Operator {
 
     /// Its counters and gauges by the name and labels that `/metrics` prints. None: it does not listen (any more).
     pub async fn metrics(&self) -> Option<BTreeMap<String, f64>> {
-        let text = tokio::time::timeout(Duration::from_secs(5), get(self.port, "/metrics")).await.ok()??;
+        let text = tokio::time::timeout(Duration::from_secs(30), get(self.port, "/metrics")).await.ok()??;
         let numbers = text.lines().filter(|line| !line.starts_with('#'));
         let numbers = numbers.filter_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -97,16 +98,16 @@ impl Operator {
         Some(numbers.collect())
     }
 
-    /// How many API writes it has made.
-    pub async fn writes(&self) -> usize {
-        let metrics = self.metrics().await.unwrap_or_default();
+    /// How many API writes it has made. None: it does not say.
+    pub async fn writes(&self) -> Option<usize> {
+        let metrics = self.metrics().await?;
         let writes = metrics.iter().filter(|(name, _)| name.starts_with("modelwright_operator_writes_total"));
-        writes.map(|(_, value)| *value).sum::<f64>() as usize
+        Some(writes.map(|(_, value)| *value).sum::<f64>() as usize)
     }
 
     /// What `/readyz` says: `leading`, `standing by`, or that it is not ready.
     pub async fn readiness(&self) -> Option<String> {
-        tokio::time::timeout(Duration::from_secs(5), get(self.port, "/readyz")).await.ok()?
+        tokio::time::timeout(Duration::from_secs(30), get(self.port, "/readyz")).await.ok()?
     }
 
     pub async fn leads(&self) -> bool {
@@ -160,9 +161,11 @@ impl Drop for Operator {
     }
 }
 
+/// Below those that the kernel gives out, and each once: another operator may start before this one listens.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(10_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 async fn get(port: u16, path: &str) -> Option<String> {

@@ -20,7 +20,7 @@ direct=127.0.0.1:8080 through=127.0.0.1:9080
 
 # until_ready PORT LOG PATH: of the process that was started last
 until_ready() {
-    for _ in $(seq 400); do
+    for _ in $(seq 4000); do
         curl --silent --fail --output /dev/null "http://127.0.0.1:$1/$3" && return 0
         kill -0 "${processes[-1]}" 2> /dev/null || break
         sleep 0.05
@@ -52,13 +52,17 @@ for model in full half magika; do
     if [ "$model" = full ]; then
         "$python" "$here/clients.py" "$direct" "$direct" full
         # Its leavings go with the folder.
-        (cd "$work" && timeout $((seconds + 30)) "$(dirname "$python")/st" --config-file "$here/schemathesis.toml" run \
+        (cd "$work" && timeout $((seconds + 300)) "$(dirname "$python")/st" --config-file "$here/schemathesis.toml" run \
             "http://$direct/v2/openapi.json" --phases coverage,fuzzing --max-time "$seconds" --warnings off)
     fi
 
     "$python" "$here/gateway.py" "$work/kubeconfig" "$model" &
     processes+=($!)
-    until [ -s "$work/kubeconfig" ]; do sleep 0.05; done
+    for _ in $(seq 4000); do
+        [ ! -s "$work/kubeconfig" ] || break
+        kill -0 "${processes[-1]}" || exit 1
+        sleep 0.05
+    done
     KUBECONFIG=$work/kubeconfig "$gateway" --namespace conformance --port "${through#*:}" --admin-port 9081 --announce-port 9082 \
         --drain-seconds 0 2> "$work/gateway.log" &
     processes+=($!)

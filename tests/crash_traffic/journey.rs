@@ -12,12 +12,13 @@ use super::service::Service;
 use super::stage::{NAME, Play, Stage};
 use super::{Crash, Reference, World};
 use crate::common::{
-    Abort, DEADLINE, Operator, OperatorOptions, State, difference, settled_writes, shorten_drain, state, wait,
+    Abort, LONG_STILL, Operator, OperatorOptions, STILL, State, difference, settled_writes, shorten_drain,
+    state, wait,
 };
 use crate::ledger::{Load, Pace, Verdict};
 
 /// Two cores are shared by all journeys, and no verdict is on the time that an answer took.
-const PACE: Pace = Pace { per_second: 50.0, patience: DEADLINE, retries: 0 };
+const PACE: Pace = Pace { per_second: 50.0, patience: Duration::from_secs(240), retries: 0 };
 /// Before and after a scene's change.
 const REQUESTS: usize = 50;
 
@@ -51,7 +52,7 @@ impl<'a> Journey<'a> {
         load.rest();
         Stage { world, namespace, load: &load, play: &journey.play }.first().await;
         journey.service.until_ready().await;
-        settled_writes(&mut operator).await;
+        settled_writes(&mut operator, STILL).await;
         operator.terminate().await;
         journey
     }
@@ -84,16 +85,23 @@ impl<'a> Journey<'a> {
             () = script => {}
             never = self.replace(&mut operator, &mut crashed) => match never {},
         }
-        let writes = settled_writes(&mut operator).await;
+        let still = if reference.is_none() { LONG_STILL } else { STILL };
+        let writes = settled_writes(&mut operator, still).await;
         if operator.ended().is_some() {
             // By one of the last writes, which nobody waits for.
             crashed = true;
             operator = Operator::start(&self.options("second"));
             operator.until_leading().await;
         }
-        self.until_like(reference).await;
-        stage.answered_more(REQUESTS).await;
-        let state = self.still_state().await;
+        let script = async {
+            self.until_like(reference).await;
+            stage.answered_more(REQUESTS).await;
+            self.still_state().await
+        };
+        let state = tokio::select! {
+            state = script => state,
+            never = self.replace(&mut operator, &mut crashed) => match never {},
+        };
         operator.terminate().await;
         // It waits for every answer, and other journeys go on.
         let verdict = tokio::task::spawn_blocking(move || load.stop()).await.expect("a verdict");
@@ -113,17 +121,17 @@ impl<'a> Journey<'a> {
     }
 
     /// Pods that are on their way out count for nothing: they serve what they have for a while.
-    async fn state(&self) -> State {
-        let state = state(&self.world.cluster, &self.namespace).await.expect("the objects of the namespace");
-        state.into_iter().filter(|(key, _)| !key.ends_with("being deleted")).collect()
+    async fn state(&self) -> Result<State, String> {
+        let state = state(&self.world.cluster, &self.namespace).await.map_err(|e| e.to_string())?;
+        Ok(state.into_iter().filter(|(key, _)| !key.ends_with("being deleted")).collect())
     }
 
     /// Once it has stood still: built-in controllers work on when the operator has done its part.
     async fn still_state(&self) -> State {
-        let mut known = self.state().await;
+        let mut known = State::new();
         wait("still state", async || {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let former = std::mem::replace(&mut known, self.state().await);
+            let former = std::mem::replace(&mut known, self.state().await?);
             let changed = difference(&former, &known);
             if changed.is_empty() { Ok(known.clone()) } else { Err(changed.join("\n  ")) }
         })
@@ -133,7 +141,7 @@ impl<'a> Journey<'a> {
     async fn until_like(&self, reference: Option<&Reference>) {
         let Some(reference) = reference else { return };
         wait("end like that of a run without a crash", async || {
-            let differences = difference(&reference.state, &self.state().await);
+            let differences = difference(&reference.state, &self.state().await?);
             if differences.is_empty() { Ok(()) } else { Err(differences.join("\n  ")) }
         })
         .await;

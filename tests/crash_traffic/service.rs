@@ -48,12 +48,16 @@ impl Service {
     }
 }
 
-/// Keeps what the EndpointSlices say; a node would know it no sooner.
+/// Keeps what the EndpointSlices say; a node would know it no sooner. Their last address stays: gateways that miss
+/// their probes on a slow machine still serve, and none ends in these scenes.
 async fn follow(slices: Api<EndpointSlice>, service: String, endpoints: Endpoints) {
     let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
     loop {
         if let Ok(list) = slices.list(&of).await {
-            *endpoints.lock().expect("no panic") = list.items.iter().flat_map(ready).collect();
+            let ready: Vec<SocketAddr> = list.items.iter().flat_map(ready).collect();
+            if !ready.is_empty() {
+                *endpoints.lock().expect("no panic") = ready;
+            }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

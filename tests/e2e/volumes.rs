@@ -7,7 +7,9 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
-use crate::support::{RELU, Space, in_namespace, relu, says, wait, weights, with_weights_in};
+use crate::support::{
+    RELU, Space, in_namespace, relu, says, until_pods_may_come, wait, weights, with_weights_in,
+};
 
 /// On the node; a test removes its part.
 const FOLDER: &str = "/tmp/modelwright-e2e";
@@ -20,6 +22,7 @@ async fn fill(space: &Space, files: &[String]) {
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         other => drop(other.expect("a namespace")),
     }
+    until_pods_may_come(&space.client, "e2e-volumes").await;
     let path = format!("/volume/{}", space.name);
     let arguments: Vec<&str> = ["fill", &path].into_iter().chain(files.iter().map(String::as_str)).collect();
     let pod: Pod = serde_json::from_value(json!({

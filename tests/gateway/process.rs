@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -74,8 +75,16 @@ async fn list(State(api): State<Arc<Api>>, uri: axum::http::Uri) -> Response {
     .into_response()
 }
 
+/// Below those that the kernel gives out: another test may start to listen before the process does.
 async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+        assert!(port < 30_000, "no port is free");
+    }
 }
 
 async fn status(port: u16, path: &str) -> Option<u16> {
@@ -159,7 +168,7 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
     // A pod that says itself that it is proven gets what waits; when it has gone, requests wait again.
     let at = ([127, 0, 0, 1], port).into();
     let waiting = tokio::spawn(async move { rest(at, "m", "/v2/models/m/infer", b"{}").await });
-    while reports.next().await.held.get("m") != Some(&1) {}
+    within("it waits", async { while reports.next().await.held.get("m") != Some(&1) {} }).await;
     let said = Announcement::new(pod.view.name.clone(), pod.view.uid.clone(), [127, 0, 0, 1].into());
     let said = serde_json::to_vec(&said).unwrap();
     let told = rest(([127, 0, 0, 1], announced).into(), "g", Announcement::PATH, &said).await;
@@ -175,7 +184,7 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
     })
     .await;
     api.routes.send(json!({"type": "MODIFIED", "object": object("m", 4)})).unwrap();
-    while reports.next().await.routes.get("m").is_none_or(|route| route.generation != 4) {}
+    reports.applied("m", 4).await;
 
     // Without an API server it goes on.
     drop(phase);
@@ -185,7 +194,7 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
         tokio::spawn(
             async move { rest(([127, 0, 0, 1], port).into(), "m", "/v2/models/m/infer", b"{}").await },
         );
-    while reports.next().await.held.get("m") != Some(&1) {}
+    within("it waits", async { while reports.next().await.held.get("m") != Some(&1) {} }).await;
 
     let pid = rustix::process::Pid::from_raw(process.id().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

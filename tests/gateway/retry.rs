@@ -198,14 +198,14 @@ async fn an_error_of_the_model_is_not_tried_again() {
 async fn a_pod_that_does_not_answer_is_waited_for_until_the_deadline() {
     let gateway = gateway().await;
     let mut view = route("m", 1, &[(1, 100)]);
-    view.limits.request_timeout_seconds = 1;
+    view.limits.request_timeout_seconds = 3;
     gateway.table.set_route(view);
     let pod = Pod::start("m", 1).await;
     pod.shut();
     gateway.table.set_pod(pod.view.clone());
     assert_eq!(rest(gateway.address, "m", "/v2/models/m/infer", b"{}").await.status, 504);
     let mut request = call("m", INFER, framed(&infer("m", "")));
-    request.headers_mut().insert("grpc-timeout", "50m".parse().unwrap());
+    request.headers_mut().insert("grpc-timeout", "2S".parse().unwrap());
     let got = within("an answer", Grpc::connect(gateway.address).await.send(request)).await.unwrap();
     assert_eq!(got.grpc_status(), "4");
     assert_eq!(pod.arrived(), 2, "nothing is sent twice that may still run");

@@ -60,9 +60,9 @@ async fn the_stream_tells_everything_first_and_then_what_changes() {
     assert_eq!(news.removed, ["b"]);
     let at = gateway.address;
     let client = tokio::spawn(async move { rest(at, "a", "/v2/models/a/infer", b"{}").await });
-    while reports.next().await.held.get("a") != Some(&1) {}
+    within("it waits", async { while reports.next().await.held.get("a") != Some(&1) {} }).await;
     gateway.table.set_pod(Pod::start("a", 2).await.view);
-    while reports.next().await.held.get("a") != Some(&0) {}
+    within("it went on", async { while reports.next().await.held.get("a") != Some(&0) {} }).await;
     within("an answer", client).await.unwrap();
     // Without news there is a line too.
     assert!(reports.next().await.routes.is_empty());

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Of whatever a test waits for.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
@@ -443,6 +443,9 @@ impl Reports {
     }
 
     pub async fn applied(&mut self, name: &str, generation: i64) {
-        while self.next().await.routes.get(name).is_none_or(|route| route.generation < generation) {}
+        within("a generation is applied", async {
+            while self.next().await.routes.get(name).is_none_or(|route| route.generation < generation) {}
+        })
+        .await;
     }
 }

@@ -19,13 +19,16 @@ fn tried(generation: i64, attempt: i64) -> RouteView {
 /// Reads until the counts are as wanted; they never go beyond.
 async fn counted(reports: &mut Reports, attempt: i64, requests: u64, errors: u64) -> Trial {
     let mut last = Trial::default();
-    while (last.attempt, last.requests, last.errors) != (attempt, requests, errors) {
-        if let Some(trial) = reports.next().await.trials.remove("m") {
-            let within = trial.attempt < attempt || (trial.requests <= requests && trial.errors <= errors);
-            assert!(within, "{trial:?} instead of {requests} and {errors}");
-            last = trial;
+    within("the counts", async {
+        while (last.attempt, last.requests, last.errors) != (attempt, requests, errors) {
+            if let Some(trial) = reports.next().await.trials.remove("m") {
+                let fits = trial.attempt < attempt || (trial.requests <= requests && trial.errors <= errors);
+                assert!(fits, "{trial:?} instead of {requests} and {errors}");
+                last = trial;
+            }
         }
-    }
+    })
+    .await;
     last
 }
 

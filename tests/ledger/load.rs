@@ -22,7 +22,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { per_second: 200.0, patience: Duration::from_secs(30), retries: 0 }
+        Self { per_second: 200.0, patience: Duration::from_secs(240), retries: 0 }
     }
 }
 

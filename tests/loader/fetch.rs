@@ -32,7 +32,7 @@ async fn a_model_and_its_data_arrive_verified_and_leave_when_unassigned() {
     pod.fetched("fraud-r2").await;
 
     pod.assign(&[("fraud-r2", &source)]);
-    for _ in 0..300 {
+    for _ in 0..3000 {
         if !pod.file("revisions/fraud-r1").exists() && !pod.file("status/fraud-r1.json").exists() {
             break;
         }
@@ -127,7 +127,8 @@ async fn a_fetch_says_what_is_wrong_and_recovers_alone() {
         let root = temp();
         let source = pinned(&request(&server.url("/m.onnx")), &env(root.path())).await;
         is_spoilt.store(true, Ordering::SeqCst);
-        let pod = Pod::start(root);
+        let env = if text.ends_with("in time") { hasty(root.path()) } else { env(root.path()) };
+        let pod = Pod::start_in(root, env);
         pod.assign(&[("fraud-r1", &source)]);
         let (found, message) = pod.failed("fraud-r1").await;
         assert_eq!(found, reason, "{message}");
@@ -198,7 +199,10 @@ async fn the_binary_reports_and_ends_at_once_when_told() {
     let mut agent = loader();
     agent.arg("fetch").arg("--assignment").arg(root.path().join("assignment"));
     let mut agent = agent.arg("--models").arg(root.path().join("models")).spawn().unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    // Once it is at work it listens to signals.
+    let source = pinned(&request("pvc://models/m.onnx"), &env(root.path())).await;
+    assign(&root.path().join("assignment"), &[("fraud-r1", &source)]);
+    status(&root.path().join("models"), "fraud-r1", |_| true).await;
     let pid = rustix::process::Pid::from_child(&agent);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(agent.wait().unwrap().code(), Some(0));

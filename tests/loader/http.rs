@@ -92,7 +92,7 @@ async fn a_resolve_that_fails_says_why() {
     refused(&request("http://nowhere.invalid/m.onnx"), &env, "SourceUnavailable", "does not resolve").await;
     refused(&request("http://user:pw@host/m.onnx"), &env, "SourceForbidden", "holds credentials").await;
     let stall = Server::start(|_| Reply { stall: Some(0), ..Reply::new(200, "x") }).await;
-    refused(&request(&stall.url("/m.onnx")), &env, "SourceUnavailable", "").await;
+    refused(&request(&stall.url("/m.onnx")), &hasty(root.path()), "SourceUnavailable", "").await;
 }
 
 #[tokio::test]

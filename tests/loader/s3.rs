@@ -52,7 +52,7 @@ impl Store {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|e| panic!("MODELWRIGHT_VERSITYGW={}: {e}", binary.display()));
-        for _ in 0..200 {
+        for _ in 0..2400 {
             if TcpStream::connect(address).is_ok() {
                 let proxy = Server::in_front_of(address).await;
                 write(&root.path().join("secret/AWS_ACCESS_KEY_ID"), "reader\n");

@@ -23,16 +23,21 @@ async fn send(port: u16, part: &[u8]) -> (OwnedReadHalf, tokio::net::tcp::OwnedW
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_answered_with_408() {
-    let target = Target::new(&["--request-timeout-seconds", "1"]).await;
+    // Long enough for the honest request in between.
+    let target = Target::new(&["--request-timeout-seconds", "5"]).await;
+    let mut open = Vec::new();
     for part in [
         format!("POST {INFER} HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\n{{"),
         format!("POST {INFER} HTTP/1.1\r\nhost: m\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{{"),
     ] {
-        let (reader, _writer) = send(target.port(), part.as_bytes()).await;
+        open.push(send(target.port(), part.as_bytes()).await);
+    }
+    assert!(target.answers().await);
+    for (reader, _writer) in open {
         let answer = read_answer(reader).await;
         assert_eq!((answer.status, answer.text.as_str()), (408, "the body did not arrive in time"));
-        assert!(target.answers().await);
     }
+    assert!(target.answers().await);
 }
 
 /// Bodies on their way cost what has come of them, not what they promise.

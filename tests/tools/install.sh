@@ -12,4 +12,4 @@ metadata: {name: modelwright-system, labels: {pod-security.kubernetes.io/enforce
 EOF
 # The image's digest is an annotation, so that an image built anew is rolled out.
 helm upgrade --install modelwright charts/modelwright --namespace modelwright-system \
-    --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 2m "$@"
+    --set-string "podAnnotations.image=$(cat target/images/modelwright.digest)" --wait --timeout 5m "$@"

@@ -12,9 +12,9 @@ if [ ! -e "$folder/.complete" ]; then
         trap 'rm -rf "$work"' EXIT
         chmod 755 "$work"
         cd "$work"
-        if ! apt-get download -q prometheus >&2; then
-            apt-get update -q >&2
-            apt-get download -q prometheus >&2
+        if ! apt-get download -q -o Acquire::Retries=5 prometheus >&2; then
+            apt-get update -q -o Acquire::Retries=5 >&2
+            apt-get download -q -o Acquire::Retries=5 prometheus >&2
         fi
         dpkg-deb --extract prometheus_*.deb out
         rm -rf "$folder"

@@ -10,7 +10,7 @@ folder=${XDG_CACHE_HOME:-$HOME/.cache}/modelwright/protocol-clients-$digest
     [ -e "$folder/.complete" ] && exit 0
     rm -rf "$folder"
     python3 -m venv "$folder" >&2
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
+    "$folder/bin/python" -m pip install --quiet --retries 10 --timeout 60 --disable-pip-version-check --only-binary=:all: \
         --requirement "$requirements" >&2
     touch "$folder/.complete"
 ) 9> "$folder.lock"

@@ -6,7 +6,7 @@ forward() {
     forward_log=$(mktemp)
     kubectl -n "$1" port-forward "svc/$2" ":$3" > "$forward_log" 2>&1 &
     forwarder=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         url=$(sed -n 's/^Forwarding from \(127[0-9.:]*\) .*/http:\/\/\1/p' "$forward_log")
         [ -z "$url" ] || return 0
         kill -0 "$forwarder" 2> /dev/null || break

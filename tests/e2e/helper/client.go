@@ -60,7 +60,7 @@ func call(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	client := http.Client{Timeout: 10 * time.Second, Transport: transport}
+	client := http.Client{Timeout: patience, Transport: transport}
 	got := a.send(&client)
 	if got.Error != "" {
 		got.Headers, got.Body = map[string]string{}, []byte{} // not null
@@ -90,6 +90,9 @@ type summary struct {
 }
 
 const interval = 20 * time.Millisecond
+
+// patience is for one answer.
+const patience = time.Minute
 
 func (l *loads) start(w http.ResponseWriter, r *http.Request) {
 	var a ask
@@ -124,7 +127,7 @@ func (l *loads) stop(w http.ResponseWriter, r *http.Request) {
 }
 
 func (l *load) run(a ask, kept bool) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: !kept}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: !kept}}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {

@@ -1,6 +1,7 @@
 //! The pod in the cluster that keeps files, sends requests and puts a load on addresses (`helper/`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +19,8 @@ use super::wait;
 /// The namespace of what tests share.
 const SHARED: &str = "e2e-shared";
 const IMAGE: &str = "modelwright.dev/e2e-helper:1";
+/// Longer than the helper itself waits for an answer.
+const ATTEMPT: Duration = Duration::from_secs(90);
 
 #[derive(Clone)]
 pub struct Helper {
@@ -153,21 +156,35 @@ impl Helper {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> (u16, String) {
+        wait("answer of the helper", async || {
+            let mut request = Request::builder().method(&method).uri(path).header("host", "helper");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::new(body.clone())).expect("a request");
+            let mut sent = false;
+            let attempt = tokio::time::timeout(ATTEMPT, self.attempt(request, &mut sent)).await;
+            let answer = attempt.unwrap_or_else(|_| Err(format!("nothing within {ATTEMPT:?}")));
+            // A load starts once, and ends once.
+            assert!(answer.is_ok() || !sent || !path.starts_with("/loads/"), "{path}: {answer:?}");
+            answer
+        })
+        .await
+    }
+
+    /// By a port-forward of its own, which may break on a busy node.
+    async fn attempt(&self, request: Request<Full<Bytes>>, sent: &mut bool) -> Result<(u16, String), String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SHARED);
-        let mut forward = pods.portforward("helper", &[8080]).await.expect("a port-forward");
+        let mut forward = pods.portforward("helper", &[8080]).await.map_err(|e| e.to_string())?;
         let stream = forward.take_stream(8080).expect("a stream");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|e| e.to_string())?;
         let connection = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", "helper");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body)).expect("a request");
-        let response = sender.send_request(request).await.expect("an answer");
+        *sent = true;
+        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let body = response.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
         connection.abort();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use modelwright::api::ModelDeployment;
@@ -83,6 +83,17 @@ pub(super) async fn create_namespace(client: &Client, name: &str) {
         "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
     });
     create(&Api::<Namespace>::all(client.clone()), &body).await;
+    until_pods_may_come(client, name).await;
+}
+
+/// A new namespace admits no pod before it has its ServiceAccount `default`.
+pub async fn until_pods_may_come(client: &Client, namespace: &str) {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    wait("ServiceAccount default", async || {
+        let found = accounts.get_opt("default").await.map_err(|e| e.to_string())?;
+        found.map(drop).ok_or_else(|| format!("none in {namespace}"))
+    })
+    .await;
 }
 
 /// Creates it, unless it is there.

@@ -112,7 +112,7 @@ pub fn node_drained<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
         stage.kubectl(&["cordon", NODE]);
         for selector in ["modelwright.dev/component=gateway", "modelwright.dev/role=serve"] {
             let only = format!("--pod-selector={selector}");
-            stage.kubectl_slow(&["drain", NODE, "--delete-emptydir-data", "--timeout=90s", &only]).await;
+            stage.kubectl_slow(&["drain", NODE, "--delete-emptydir-data", "--timeout=5m", &only]).await;
         }
         stage.until_serving(2).await;
         stage.kubectl(&["uncordon", NODE]);
@@ -202,7 +202,7 @@ pub fn canary_analysed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
         let metrics = json!([
             { "name": "errors", "type": "ErrorRate", "max": "0.01" },
-            { "name": "latency", "type": "LatencyP99Ratio", "max": "20" }, // of a machine that does much else
+            { "name": "latency", "type": "LatencyP99Ratio", "max": "1000" }, // of a machine that does much else
         ]);
         stage.set(json!({ "strategy": { "canary": {
             "steps": [{ "setWeight": 20 }, { "pause": { "durationSeconds": 1 } }, { "setWeight": 50 }],

@@ -455,10 +455,10 @@ impl Stage<'_> {
             .args(["upgrade", "modelwright", "charts/modelwright", "--namespace", OPERATOR, "--reuse-values"])
             .args(["--set-string", &format!("podAnnotations.upgraded={}", std::process::id())])
             .args(["--set-string", &format!("gateway.resources.requests.cpu={cpu}m")])
-            .args(["--wait", "--timeout", "2m"])
+            .args(["--wait", "--timeout", "5m"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
+            .stderr(std::process::Stdio::inherit())
             .status()
             .await;
         assert!(status.expect("helm runs").success(), "helm upgrade failed");
@@ -473,7 +473,7 @@ impl Stage<'_> {
 
     /// The old ones have gone to the end.
     pub async fn until_gateways_rolled(&self) {
-        let status = ["rollout", "status", "deployment/modelwright-gateway", "--timeout=90s"];
+        let status = ["rollout", "status", "deployment/modelwright-gateway", "--timeout=5m"];
         self.kubectl_slow(&status).await;
         wait("gateways of one template", async || {
             let pods = self.pods("modelwright.dev/component=gateway").await;

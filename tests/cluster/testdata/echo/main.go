@@ -12,7 +12,7 @@ import (
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "get" {
-		client := http.Client{Timeout: 5 * time.Second}
+		client := http.Client{Timeout: 20 * time.Second}
 		response, err := client.Get(os.Args[2])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
