@@ -5,7 +5,6 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -250,7 +249,7 @@ async fn a_request_s_own_timeout_shortens_the_server_s() {
 
 #[tokio::test]
 async fn grpc_health_is_answered_and_watched_until_the_server_closes() {
-    let mut served = Served::new(&add(), &["--drain-seconds", "1"]).await;
+    let mut served = Served::new(&add(), &[]).await;
     let (channel, origin, _connection) = grpc::channel(served.port()).await;
     let mut client = HealthClient::with_origin(channel, origin);
     for service in ["", "m", "inference.GRPCInferenceService"] {
@@ -263,8 +262,8 @@ async fn grpc_health_is_answered_and_watched_until_the_server_closes() {
     let mut watched = client.watch(HealthCheckRequest { service: "m".into() }).await.unwrap().into_inner();
     assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
     served.process.signal("TERM");
-    let ended = tokio::time::timeout(Duration::from_secs(25), watched.message()).await;
-    let status = ended.expect("it ends with the server, before its grace period of 30 s").unwrap_err();
+    let ended = tokio::time::timeout(DEADLINE, watched.message()).await;
+    let status = ended.expect("it ends with the server").unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(served.process.ended().await, Some(0));
 }
