@@ -383,3 +383,12 @@ fn who_scales_a_model_without_autoscaling_is_named() {
     assert_eq!(why, "Disabled");
     assert!(message.ends_with("kubectl scale mdep fraud --replicas=1"), "{message}");
 }
+
+#[test]
+fn an_autoscaler_counts_the_pods_that_serve() {
+    let status = derive(&mk_snapshot(2, 2), &mk_plan(1, true, None), &Applied::default(), now());
+    assert_eq!(
+        status.selector.as_deref(),
+        Some("modelwright.dev/deployment=fraud,modelwright.dev/role=serve")
+    );
+}
