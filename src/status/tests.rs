@@ -378,6 +378,13 @@ fn who_scales_a_model_without_autoscaling_is_named() {
     let (is, why, message) = told(&snapshot);
     assert_eq!((is.as_str(), why.as_str()), ("False", "ExternallyScaled"));
     assert_eq!(message, "kube-controller-manager writes spec.replicas through the scale subresource");
+    let deployment = Arc::make_mut(&mut snapshot.deployment);
+    deployment.metadata.managed_fields = serde_json::from_value(json!([{ "manager": "kubectl" }])).unwrap();
+    assert_eq!(told(&snapshot).1, "Disabled", "it is in a manifest");
+    Arc::make_mut(&mut snapshot.deployment).metadata.managed_fields = Some(Vec::new());
+    let (_, why, message) = told(&snapshot);
+    assert_eq!(why, "ExternallyScaled", "nobody's: the API server notes none who scales a custom resource");
+    assert!(message.starts_with("kubectl scale, a HorizontalPodAutoscaler or KEDA writes"), "{message}");
     Arc::make_mut(&mut snapshot.deployment).spec.replicas = None;
     let (_, why, message) = told(&snapshot);
     assert_eq!(why, "Disabled");

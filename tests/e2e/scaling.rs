@@ -50,7 +50,7 @@ async fn a_horizontal_pod_autoscaler_is_obeyed_and_never_fought() {
         space.until_degraded("model", "SourceNotFound", &[]).await;
         space.until("model", |d| has(d, 2)).await;
         println!("{}", space.kubectl(&["describe", "hpa", "model"]));
-        let by_whom = ["kube-controller-manager writes spec.replicas"];
+        let by_whom = ["writes spec.replicas through the scale subresource"];
         let scaled =
             space.until("model", |d| says(d, "ScalingActive", "False", "ExternallyScaled", &by_whom)).await;
         until_autoscaler_says(space, "ScalingActive", "True", "ValidMetricFound").await;
@@ -63,11 +63,11 @@ async fn a_horizontal_pod_autoscaler_is_obeyed_and_never_fought() {
         space.apply("model", &spec).await;
         let ready = space.until_ready("model").await;
         assert_eq!(ready.spec.replicas, Some(2));
-        assert_eq!(writers_of_replicas(&ready), ["kube-controller-manager"]);
+        assert_eq!(writers_of_replicas(&ready), NOBODY);
         let summary = space.helper.stop_load(&space.name).await;
         assert_eq!(summary.failed, 0, "{:#?}", summary.failures);
         space.until("model", |d| has(d, 1)).await;
-        assert_eq!(writers_of_replicas(&space.get("model").await), ["kube-controller-manager"]);
+        assert_eq!(writers_of_replicas(&space.get("model").await), NOBODY);
         space.serves_on("model", 1, RELU).await;
     })
     .await;
@@ -115,6 +115,9 @@ fn names<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Vec<String> {
 fn is_of_a_replica_set(pod: &Pod) -> bool {
     pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet")
 }
+
+/// The API server takes the field from whoever had it when `scale` is written, and gives it to no other.
+const NOBODY: [&str; 0] = [];
 
 /// Whose word `spec.replicas` is.
 fn writers_of_replicas(deployment: &ModelDeployment) -> Vec<&str> {
