@@ -209,7 +209,7 @@ fn scaling(snapshot: &Snapshot) -> Verdict {
 }
 
 /// Who wrote `spec.replicas` last, if it was through `/scale`, by who owns it. For a custom resource the API server
-/// takes it from all others then, and notes nobody instead *(tried)*.
+/// takes it from all others then, and notes nobody instead (seen on 1.35.4).
 fn scaled_by(snapshot: &Snapshot) -> Option<&str> {
     let owners = snapshot.deployment.metadata.managed_fields.as_ref()?;
     match owners.iter().rev().find(|entry| entry.subresource.as_deref() == Some("scale")) {
