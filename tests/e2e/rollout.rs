@@ -172,3 +172,27 @@ async fn a_new_model_comes_into_the_running_pods() {
 fn names(pods: &[Pod]) -> Vec<Option<String>> {
     pods.iter().map(|pod| pod.metadata.name.clone()).collect()
 }
+
+#[tokio::test]
+async fn replicas_follow_the_spec_and_the_scale_subresource() {
+    in_namespace("scale", async |space| {
+        let spec = space.serve_first("model").await;
+        space.apply("model", &replicas(spec.clone(), 3)).await;
+        let ready = space.until_ready("model").await;
+        let status = ready.status.unwrap();
+        assert_eq!((status.desired_replicas, status.available_replicas), (3, 3));
+        println!("{}", space.kubectl(&["scale", "mdep/model", "--replicas=1"]));
+        space
+            .until("model", |d| {
+                let status = d.status.clone().unwrap_or_default();
+                (status.desired_replicas == 1 && status.replicas == 1)
+                    .then_some(())
+                    .ok_or(format!("{status:?}"))
+            })
+            .await;
+        space.answers("model", 1, RELU).await;
+        let revisions = space.get("model").await.status.unwrap().revisions;
+        assert_eq!(revisions.len(), 1, "scaling makes no revision");
+    })
+    .await;
+}

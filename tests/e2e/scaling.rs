@@ -1,4 +1,4 @@
-//! Who sets the number of pods without `spec.autoscaling`: the manifest, `kubectl scale`, a HorizontalPodAutoscaler.
+//! Who sets the number of pods without `spec.autoscaling`: a HorizontalPodAutoscaler.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -8,24 +8,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::support::{Helper, RELU, Space, in_namespace, question, says, wait};
-
-#[tokio::test]
-async fn replicas_follow_the_spec_and_the_scale_subresource() {
-    in_namespace("scale", async |space| {
-        let mut spec = space.serve_first("model").await;
-        spec["replicas"] = json!(3);
-        space.apply("model", &spec).await;
-        let ready = space.until_ready("model").await;
-        let status = ready.status.unwrap();
-        assert_eq!((status.desired_replicas, status.available_replicas), (3, 3));
-        println!("{}", space.kubectl(&["scale", "mdep/model", "--replicas=1"]));
-        space.until("model", |d| has(d, 1)).await;
-        space.answers("model", 1, RELU).await;
-        let revisions = space.get("model").await.status.unwrap().revisions;
-        assert_eq!(revisions.len(), 1, "scaling makes no revision");
-    })
-    .await;
-}
 
 /// With the example's HorizontalPodAutoscaler, and metrics-server: half a minute up, half a minute down.
 #[tokio::test]
