@@ -5,19 +5,30 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use modelwright::api::ModelDeployment;
 use modelwright::observe::{Family, Settings, Snapshot};
 use modelwright::plan::{Kind, plan};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-fn examples() -> Vec<(String, Value)> {
+fn objects() -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let examples = files.map(|path| {
+    let objects = files.flat_map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
         let text = std::fs::read_to_string(&path).unwrap();
-        (path.file_name().unwrap().to_str().unwrap().to_string(), serde_yaml::from_str(&text).unwrap())
+        let documents = serde_yaml::Deserializer::from_str(&text);
+        let objects = documents.map(|document| (name.clone(), Value::deserialize(document).unwrap()));
+        objects.collect::<Vec<_>>()
     });
-    let examples: Vec<_> = examples.collect();
+    objects.collect()
+}
+
+fn examples() -> Vec<(String, Value)> {
+    let examples: Vec<_> =
+        objects().into_iter().filter(|(_, object)| object["kind"] == "ModelDeployment").collect();
     assert!(examples.len() >= 8, "the examples are gone");
     examples
 }
@@ -42,13 +53,21 @@ fn lost(written: &Value, read: &Value, at: &str, out: &mut Vec<String>) {
     }
 }
 
+fn unknown<T: DeserializeOwned + Serialize>(file: &str, written: &Value) -> Vec<String> {
+    let read: T = serde_json::from_value(written.clone()).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let mut unknown = Vec::new();
+    lost(written, &serde_json::to_value(read).unwrap(), "", &mut unknown);
+    unknown
+}
+
 #[test]
 fn an_example_has_no_field_that_the_schema_lacks() {
-    for (file, written) in examples() {
-        let read: ModelDeployment =
-            serde_json::from_value(written.clone()).unwrap_or_else(|e| panic!("{file}: {e}"));
-        let mut unknown = Vec::new();
-        lost(&written, &serde_json::to_value(read).unwrap(), "", &mut unknown);
+    for (file, written) in objects() {
+        let unknown = match written["kind"].as_str() {
+            Some("ModelDeployment") => unknown::<ModelDeployment>(&file, &written),
+            Some("HorizontalPodAutoscaler") => unknown::<HorizontalPodAutoscaler>(&file, &written),
+            other => panic!("{file}: {other:?}"),
+        };
         assert!(unknown.is_empty(), "{file}: {unknown:?}");
     }
 }

@@ -23,13 +23,13 @@ pub const GROUP: &str = "modelwright.dev";
 
 /// Labels of everything a ModelDeployment owns.
 pub mod labels {
-    /// The ModelDeployment's name. Pods of every revision carry it: `status.selector`.
+    /// The ModelDeployment's name. Pods of every revision carry it.
     pub const DEPLOYMENT: &str = "modelwright.dev/deployment";
     /// The revision that a ReplicaSet was made for, `r<N>`: with `DEPLOYMENT`, its selector.
     pub const SET: &str = crate::formats::Assignments::SET;
     /// On pods: the revisions that have been proven, where an in-place swap has assigned any.
     pub const SERVES: &str = crate::formats::Assignments::SERVES;
-    /// `serve` or `resolve`: what a pod is for.
+    /// `serve` or `resolve`: what a pod is for. With `DEPLOYMENT`: `status.selector`.
     pub const ROLE: &str = "modelwright.dev/role";
     /// `gateway`: on the gateways of a namespace, which every ModelDeployment's Service selects.
     pub const COMPONENT: &str = "modelwright.dev/component";

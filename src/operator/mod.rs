@@ -231,12 +231,14 @@ async fn control(
     .await;
 }
 
-/// Who scales it; of the rest of the managed fields nothing is read.
+/// Who owns `spec.replicas`; of the rest of the managed fields nothing is read.
 fn scalers(fields: Option<Vec<ManagedFieldsEntry>>) -> Option<Vec<ManagedFieldsEntry>> {
-    let mut fields = fields?;
-    fields.retain(|entry| entry.subresource.as_deref() == Some("scale"));
-    fields.iter_mut().for_each(|entry| entry.fields_v1 = None);
-    (!fields.is_empty()).then_some(fields)
+    let mut owners = fields?;
+    owners.retain_mut(|entry| {
+        let fields = entry.fields_v1.take();
+        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
+    });
+    Some(owners)
 }
 
 async fn crd_is_outdated(client: &Client) -> bool {

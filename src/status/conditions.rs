@@ -208,10 +208,14 @@ fn scaling(snapshot: &Snapshot) -> Verdict {
     }
 }
 
-/// Who wrote `spec.replicas` last through `/scale`.
+/// Who wrote `spec.replicas` last, if it was through `/scale`, by who owns it. For a custom resource the API server
+/// takes it from all others then, and notes nobody instead (seen on 1.35.4).
 fn scaled_by(snapshot: &Snapshot) -> Option<&str> {
-    let mut managers = snapshot.deployment.metadata.managed_fields.iter().flatten().rev();
-    managers.find(|entry| entry.subresource.as_deref() == Some("scale"))?.manager.as_deref()
+    let owners = snapshot.deployment.metadata.managed_fields.as_ref()?;
+    match owners.iter().rev().find(|entry| entry.subresource.as_deref() == Some("scale")) {
+        Some(entry) => entry.manager.as_deref(),
+        None => owners.is_empty().then_some("kubectl scale, a HorizontalPodAutoscaler or KEDA"),
+    }
 }
 
 fn limited(snapshot: &Snapshot) -> Option<Verdict> {

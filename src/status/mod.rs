@@ -56,7 +56,8 @@ pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestam
         }),
         rollout: family.route.as_ref().and_then(|route| rollout(snapshot, &route.spec, &report)),
         last_verb: report.verb.clone(),
-        selector: Some(format!("{}={}", labels::DEPLOYMENT, snapshot.name())),
+        // An autoscaler's average is over these pods, and a resolve pod has no container `server`.
+        selector: Some(format!("{}={},{}=serve", labels::DEPLOYMENT, snapshot.name(), labels::ROLE)),
         last_failure: report.fault.as_ref().map(|f| failure(f, now)),
         ..Default::default()
     };

@@ -390,8 +390,24 @@ fn who_scales_a_model_without_autoscaling_is_named() {
     let (is, why, message) = told(&snapshot);
     assert_eq!((is.as_str(), why.as_str()), ("False", "ExternallyScaled"));
     assert_eq!(message, "kube-controller-manager writes spec.replicas through the scale subresource");
+    let deployment = Arc::make_mut(&mut snapshot.deployment);
+    deployment.metadata.managed_fields = serde_json::from_value(json!([{ "manager": "kubectl" }])).unwrap();
+    assert_eq!(told(&snapshot).1, "Disabled", "it is in a manifest");
+    Arc::make_mut(&mut snapshot.deployment).metadata.managed_fields = Some(Vec::new());
+    let (_, why, message) = told(&snapshot);
+    assert_eq!(why, "ExternallyScaled", "nobody's: the API server notes none who scales a custom resource");
+    assert!(message.starts_with("kubectl scale, a HorizontalPodAutoscaler or KEDA writes"), "{message}");
     Arc::make_mut(&mut snapshot.deployment).spec.replicas = None;
     let (_, why, message) = told(&snapshot);
     assert_eq!(why, "Disabled");
     assert!(message.ends_with("kubectl scale mdep fraud --replicas=1"), "{message}");
+}
+
+#[test]
+fn an_autoscaler_counts_the_pods_that_serve() {
+    let status = derive(&mk_snapshot(2, 2), &mk_plan(1, true, None), &Applied::default(), now());
+    assert_eq!(
+        status.selector.as_deref(),
+        Some("modelwright.dev/deployment=fraud,modelwright.dev/role=serve")
+    );
 }

@@ -34,7 +34,8 @@ var (
 	corednsTool   = tool{name: "coredns", module: "github.com/coredns/coredns", pkg: ".", takes: "1 minute"}
 	versitygwTool = tool{name: "versitygw", module: "github.com/versity/versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw", takes: "2 minutes",
 		ldflags: "-X main.Version=VERSION"}
-	helmTool = tool{name: "helm", module: "helm.sh/helm/v4", pkg: "helm.sh/helm/v4/cmd/helm", takes: "4 minutes",
+	metricsTool = tool{name: "metrics-server", module: "sigs.k8s.io/metrics-server", pkg: "sigs.k8s.io/metrics-server/cmd/metrics-server", takes: "2 minutes"}
+	helmTool    = tool{name: "helm", module: "helm.sh/helm/v4", pkg: "helm.sh/helm/v4/cmd/helm", takes: "4 minutes",
 		ldflags: "-X helm.sh/helm/v4/internal/version.version=VERSION"}
 	pauseTool = tool{name: "pause", pkg: "./pause", takes: "seconds"}
 )

@@ -72,6 +72,8 @@ func (c *cluster) controlPlane() (etcd, apiserver process, clients []process, er
 		"--leader-elect=false",
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
+		// Every 15 s is the default, and a test of an HPA would wait for it.
+		"--horizontal-pod-autoscaler-sync-period=2s",
 	}}
 	if c.Options.ControlPlaneOnly {
 		// Nobody renews the fake node's lease, and nothing serves metrics.

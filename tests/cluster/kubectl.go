@@ -31,6 +31,15 @@ func (c *cluster) apply(ctx context.Context, manifest string) error {
 	return err
 }
 
+// applyFile applies one of ours.
+func (c *cluster) applyFile(ctx context.Context, file string) error {
+	manifest, err := files.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return c.apply(ctx, string(manifest))
+}
+
 // client uses the address and certificate that users get.
 func (c *cluster) client() (*kubernetes.Clientset, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig("admin"))

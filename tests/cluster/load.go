@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	pauseImage = "modelwright.dev/pause:1"
-	dnsImage   = "modelwright.dev/coredns:1" // manifests/dns.yaml names it
-	s3Image    = "modelwright.dev/versitygw:1.8.0"
+	pauseImage   = "modelwright.dev/pause:1"
+	dnsImage     = "modelwright.dev/coredns:1" // manifests/dns.yaml names it
+	s3Image      = "modelwright.dev/versitygw:1.8.0"
+	metricsImage = "modelwright.dev/metrics-server:0.9.0"
 )
 
 // load imports archives on every node.
@@ -96,6 +97,18 @@ func toolImage(ctx context.Context, t tool, name string, say func(string, ...any
 	return archive, err
 }
 
+// install brings a tool's image onto every node, and applies its manifest.
+func (c *cluster) install(ctx context.Context, t tool, image, manifest string) error {
+	archive, err := toolImage(ctx, t, image, c.say)
+	if err != nil {
+		return err
+	}
+	if err := c.loadEverywhere(ctx, archive); err != nil {
+		return err
+	}
+	return c.applyFile(ctx, manifest)
+}
+
 // s3 starts the S3 store: image, credentials, manifest.
 func s3(ctx context.Context, args []string) error {
 	name, _ := splitName(args)
@@ -103,18 +116,7 @@ func s3(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	archive, err := toolImage(ctx, versitygwTool, s3Image, c.say)
-	if err != nil {
-		return err
-	}
-	if err := c.loadEverywhere(ctx, archive); err != nil {
-		return err
-	}
-	manifest, err := files.ReadFile("manifests/s3.yaml")
-	if err != nil {
-		return err
-	}
-	if err := c.apply(ctx, string(manifest)); err != nil {
+	if err := c.install(ctx, versitygwTool, s3Image, "manifests/s3.yaml"); err != nil {
 		return err
 	}
 	if _, err := c.kubectl(ctx, "", "-n", "s3", "get", "secret", "root"); err != nil {
@@ -130,4 +132,27 @@ func s3(ctx context.Context, args []string) error {
 	}
 	fmt.Println("http://versitygw.s3.svc.cluster.local:7070")
 	return nil
+}
+
+// metricsServer starts what kubectl top and a HorizontalPodAutoscaler ask.
+// The API is registered when somebody can answer for it: until then discovery
+// would fail for everybody, and no namespace could be deleted.
+func metricsServer(ctx context.Context, args []string) error {
+	name, _ := splitName(args)
+	c, err := openRunning(name)
+	if err != nil {
+		return err
+	}
+	if err := c.install(ctx, metricsTool, metricsImage, "manifests/metrics-server.yaml"); err != nil {
+		return err
+	}
+	c.say("waiting for the second measurement, 10 s after the first")
+	if _, err := c.kubectl(ctx, "", "-n", "kube-system", "rollout", "status", "deployment/metrics-server", "--timeout=5m"); err != nil {
+		return err
+	}
+	if err := c.applyFile(ctx, "manifests/metrics-api.yaml"); err != nil {
+		return err
+	}
+	_, err = c.kubectl(ctx, "", "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=5m")
+	return err
 }

@@ -19,20 +19,22 @@ const usage = `usage: cluster COMMAND NAME [flags]
   exec NAME [--node N] -- CMD   run CMD inside the cluster's network
   load NAME FILE.tar...      import images on every node
   s3 NAME                    build, load and start the S3 store
+  metrics-server NAME        the same for what kubectl top and autoscalers ask
   image [flags]              assemble an image (cluster image -h lists the flags)
 `
 
 // commands are those of the usage, and those that the cluster's own processes
 // run.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"up":     up,
-	"down":   down,
-	"status": status,
-	"env":    env,
-	"exec":   execInside,
-	"load":   load,
-	"s3":     s3,
-	"image":  image,
+	"up":             up,
+	"down":           down,
+	"status":         status,
+	"env":            env,
+	"exec":           execInside,
+	"load":           load,
+	"s3":             s3,
+	"metrics-server": metricsServer,
+	"image":          image,
 
 	"enter":         enter,
 	"forward":       forward,

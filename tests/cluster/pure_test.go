@@ -152,13 +152,15 @@ func TestParseLdd(t *testing.T) {
 }
 
 func TestToolVersionsArePinned(t *testing.T) {
-	for _, tool := range []tool{kubernetesTool, corednsTool, versitygwTool, helmTool} {
+	for _, tool := range []tool{kubernetesTool, corednsTool, versitygwTool, metricsTool, helmTool} {
 		if version, err := tool.version(); err != nil || !strings.HasPrefix(version, "v") {
 			t.Errorf("%s: %q %v", tool.name, version, err)
 		}
 	}
-	if version, _ := versitygwTool.version(); !strings.HasSuffix(s3Image, ":"+version[1:]) {
-		t.Errorf("%s is not %s", s3Image, version)
+	for image, tool := range map[string]tool{s3Image: versitygwTool, metricsImage: metricsTool} {
+		if version, _ := tool.version(); !strings.HasSuffix(image, ":"+version[1:]) {
+			t.Errorf("%s is not %s", image, version)
+		}
 	}
 }
 

@@ -243,11 +243,7 @@ func (c *cluster) ensureDNS(ctx context.Context, client kubernetes.Interface) er
 	if _, err := client.AppsV1().Deployments("kube-system").Get(ctx, "coredns", metav1.GetOptions{}); err == nil {
 		return nil
 	}
-	manifest, err := files.ReadFile("manifests/dns.yaml")
-	if err != nil {
-		return err
-	}
-	return c.apply(ctx, string(manifest))
+	return c.applyFile(ctx, "manifests/dns.yaml")
 }
 
 // awaitNodes waits until every node is Ready and offers its devices.

@@ -1,4 +1,4 @@
-//! The operator, the loader and the server on a real cluster, with the chart and the S3 store installed:
+//! The operator, the loader and the server on a real cluster, with the chart, the S3 store and metrics-server installed:
 //! `make test-e2e`. On another cluster than that: `cargo test --features e2e --test e2e`, with KUBECONFIG and the
 //! images that `images.sh` makes within its reach.
 //!
@@ -13,6 +13,7 @@ mod hub;
 mod pods;
 mod rollout;
 mod room;
+mod scaling;
 mod sources;
 mod support;
 mod volumes;
