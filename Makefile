@@ -136,9 +136,10 @@ test-operator: $(CLUSTER)
 		--test rules_gateways
 
 # One JSON object a line and figure. ONLY= one of operator, server, gateway, ledger, crash, zero, autoscaling,
-# perf-analyzer, soak. For a shorter run:
-# operator: N= REST_SECONDS=; server: ROUNDS= SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES=;
-# ledger: REQUESTS= ROLLOUTS= RATE=; crash: JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
+# perf-analyzer, soak, or a half of the first: operator-objects, operator-decisions. For a shorter run:
+# operator-objects: N= REST_SECONDS=; operator-decisions: N= SECONDS= SEED=, and MOST= for more than N; server: ROUNDS=
+# SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES=; ledger: REQUESTS= ROLLOUTS= RATE=; crash:
+# JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
 bench: $(addprefix bench-,$(or $(ONLY),operator server gateway))
 
 # It takes port 8080 of this machine: the server's, as the gateway knows it.
@@ -159,10 +160,15 @@ bench-crash: $(CLUSTER)
 bench-zero: $(CLUSTER) images
 	@tests/e2e/traffic.sh $(CLUSTER) $(VERSION) zero
 
-.PHONY: bench-operator bench-server bench-gateway bench-ledger bench-crash bench-zero bench-autoscaling \
-	bench-perf-analyzer bench-soak
-bench-operator: $(CLUSTER)
+.PHONY: bench-operator bench-operator-objects bench-operator-decisions bench-server bench-gateway bench-ledger bench-crash \
+	bench-zero bench-autoscaling bench-perf-analyzer bench-soak
+bench-operator: bench-operator-objects bench-operator-decisions
+
+bench-operator-objects: $(CLUSTER)
 	@tests/common/run.sh $(CLUSTER) bench bench $(OPERATOR) --bench operator
+
+bench-operator-decisions: $(CLUSTER)
+	@tests/common/run.sh $(CLUSTER) bench bench --quiet $(OPERATOR) --bench operator_decisions
 
 # The simulator. TRACE= a file of arrival times, a number of seconds a line; SEED= others than the table's traces, of more
 # kinds; PLOTS= a folder for pictures

@@ -1,4 +1,4 @@
-//! What the operator costs: `make bench ONLY=operator`.
+//! What the operator costs: `make bench ONLY=operator-objects`, the first half of `ONLY=operator`.
 //!
 //! Pods are made ready or finished at once by a fake kubelet, so that only controllers and the API
 //! server take time; requests are counted from the API server's audit log by user. The built-in Deployment controller
@@ -6,26 +6,23 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod create;
 mod report;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::{Audit, Cluster, Identity, Operator, OperatorOptions, Request};
-use futures::{StreamExt, TryStreamExt};
+use create::{LIMIT, create_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::Api;
+use kube::api::DeleteParams;
 use report::{Goal, cpu_seconds, number, say};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
-const WRITERS: usize = 4;
 /// Resolve pod, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet.
 const CHILDREN: f64 = 5.0;
-const LIMIT: Duration = Duration::from_secs(900);
 /// No write for so long: it is done.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -89,7 +86,7 @@ impl Bench {
         self.cluster.create_namespace(namespace).await;
         let api: Api<Deployment> = self.cluster.api(namespace);
         let available = |d: &Deployment| d.status.as_ref().is_some_and(|s| s.available_replicas == Some(1));
-        let seconds = create_all(&api, n, plain_deployment, available).await;
+        let seconds = create_all(&api, 0..n, plain_deployment, available).await;
         say(&format!("{seconds:.1} s; removing them"));
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         namespaces.delete(namespace, &DeleteParams::default()).await.expect("delete the namespace");
@@ -109,7 +106,8 @@ impl Bench {
         let cpu = cpu_seconds(operator.pid());
         let api = self.cluster.deployments("bench");
         let seconds =
-            create_all(&api, self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready).await;
+            create_all(&api, 0..self.n, |i| common::deployment(&format!("model-{i:05}")), common::ready)
+                .await;
         say(&format!("all ready after {seconds:.1} s; waiting for the last request"));
         let all = self.until_quiet().await;
         assert!(operator.ended().is_none(), "the operator ended");
@@ -245,51 +243,6 @@ impl Bench {
             }
         }
     }
-}
-
-/// Creates `n` objects as fast as the writers can. Seconds from the first create until the last is `done`.
-async fn create_all<K>(api: &Api<K>, n: usize, make: impl Fn(usize) -> K, done: impl Fn(&K) -> bool) -> f64
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + serde::Serialize
-        + DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + 'static,
-{
-    let start = Instant::now();
-    let params = PostParams::default();
-    let creates = futures::stream::iter(0..n)
-        .map(|i| {
-            let object = make(i);
-            let params = &params;
-            async move { api.create(params, &object).await.map(drop) }
-        })
-        .buffer_unordered(WRITERS)
-        .try_collect::<()>();
-    let watched = async {
-        let mut events =
-            watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
-        let mut ready = HashSet::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(object) if done(&object) => {
-                    ready.insert(object.name_any());
-                }
-                Ok(_) => {}
-                Err(error) => say(&format!("the watch failed and starts again: {error}")),
-            }
-            if ready.len() == n {
-                break;
-            }
-        }
-        Instant::now()
-    };
-    let both = async { tokio::join!(creates, watched) };
-    let (created, end) = tokio::time::timeout(LIMIT, both).await.expect("ready in time");
-    created.expect("create");
-    (end - start).as_secs_f64()
 }
 
 fn plain_deployment(i: usize) -> Deployment {

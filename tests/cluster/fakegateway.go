@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -24,11 +26,13 @@ var modelRoutes = schema.GroupVersionResource{Group: "modelwright.dev", Version:
 func isGateway(pod *corev1.Pod) bool { return pod.Labels[gatewayLabel] == "gateway" }
 
 // fakeGateways is the stream of every gateway pod: each acknowledges a
-// ModelRoute of its namespace as soon as a watch has shown it.
+// ModelRoute of its namespace as soon as a watch has shown it, and says what
+// it is told to: nothing is asked of it otherwise.
 type fakeGateways struct {
 	ctx    context.Context
 	config *rest.Config
 	pods   cache.Store
+	lines  sync.Map // address to chan toldLine
 
 	start  sync.Once
 	mu     sync.Mutex
@@ -45,6 +49,13 @@ type gatewayReport struct {
 	FormatVersion int                     `json:"formatVersion"`
 	Routes        map[string]appliedRoute `json:"routes,omitempty"`
 	Removed       []string                `json:"removed,omitempty"`
+	Demand        map[string]any          `json:"demand"` // it counts, and has counted nothing
+}
+
+// toldLine is one that a gateway is told to say.
+type toldLine struct {
+	text []byte
+	sent chan time.Time // closed if nobody heard it
 }
 
 func newFakeGateways(ctx context.Context, config *rest.Config, pods cache.Store) *fakeGateways {
@@ -107,7 +118,7 @@ func (g *fakeGateways) namespaceOf(ip string) string {
 func (g *fakeGateways) read(namespace string, told map[string]appliedRoute) (gatewayReport, chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	report := gatewayReport{FormatVersion: 1, Routes: map[string]appliedRoute{}}
+	report := gatewayReport{FormatVersion: 1, Routes: map[string]appliedRoute{}, Demand: map[string]any{}}
 	for name, route := range g.routes[namespace] {
 		if told[name] != route {
 			report.Routes[name], told[name] = route, route
@@ -132,7 +143,7 @@ func (g *fakeGateways) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	g.start.Do(g.watch)
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	told := map[string]appliedRoute{}
+	told, lines := map[string]appliedRoute{}, g.linesOf(ip)
 	for g.namespaceOf(ip) == namespace {
 		report, news := g.read(namespace, told)
 		if json.NewEncoder(w).Encode(report) != nil {
@@ -151,6 +162,18 @@ func (g *fakeGateways) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				}
 			case <-pulse.C:
 				waiting = false
+			case line := <-lines:
+				sent := time.Now()
+				_, err := w.Write(append(line.text, '\n'))
+				if err == nil {
+					err = http.NewResponseController(w).Flush()
+				}
+				if err != nil {
+					close(line.sent)
+					pulse.Stop()
+					return
+				}
+				line.sent <- sent
 			}
 		}
 		pulse.Stop()
@@ -164,4 +187,29 @@ func (g *fakeGateways) peek(namespace string, told map[string]appliedRoute) (gat
 		copied[name] = route
 	}
 	return g.read(namespace, copied)
+}
+
+func (g *fakeGateways) linesOf(ip string) chan toldLine {
+	lines, _ := g.lines.LoadOrStore(ip, make(chan toldLine))
+	return lines.(chan toldLine)
+}
+
+// tell has the gateway at an address say a line, and answers when it did: in
+// nanoseconds since 1970.
+func (g *fakeGateways) tell(w http.ResponseWriter, r *http.Request) {
+	ip, _, _ := net.SplitHostPort(r.Host)
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	line := toldLine{text, make(chan time.Time, 1)}
+	select {
+	case g.linesOf(ip) <- line:
+		if sent, heard := <-line.sent; heard {
+			fmt.Fprintln(w, sent.UnixNano())
+			return
+		}
+	case <-time.After(5 * time.Second):
+	}
+	http.Error(w, "nobody listens", http.StatusServiceUnavailable)
 }

@@ -329,9 +329,10 @@ func fakeStatus(pod *corev1.Pod, ip, message string, now metav1.Time) corev1.Pod
 // adminHandler is every pod's server. It reads the file anew for each
 // request: a test changes the state by writing it. {podIP} in it stands for
 // the address that was asked.
-func adminHandler(file string, gateways http.Handler) http.Handler {
+func adminHandler(file string, gateways *fakeGateways) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /modelwright/v1/stream", gateways)
+	mux.HandleFunc("POST /modelwright/v1/stream", gateways.tell)
 	mux.HandleFunc("GET /modelwright/v1/state", func(w http.ResponseWriter, r *http.Request) {
 		content, err := os.ReadFile(file)
 		if err != nil {

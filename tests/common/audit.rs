@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// Reads the audit log from where it was last read.
@@ -26,6 +27,8 @@ pub struct Request {
     stage: String,
     #[serde(rename = "requestURI")]
     pub uri: String,
+    request_received_timestamp: String,
+    stage_timestamp: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -119,6 +122,14 @@ impl Request {
 
     pub fn user(&self) -> &str {
         &self.user.username
+    }
+
+    pub fn received_at(&self) -> Timestamp {
+        self.request_received_timestamp.parse().expect("a time")
+    }
+
+    pub fn answered_at(&self) -> Timestamp {
+        self.stage_timestamp.parse().expect("a time")
     }
 
     /// `patch modeldeployments/status`
