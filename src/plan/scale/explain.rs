@@ -131,7 +131,7 @@ fn sentence(reason: Reason, facts: &Facts, settings: &Settings) -> String {
             let left = (facts.idle_until - facts.now).max(0.0);
             format!("stays at {wanted}: no request for {idle_for:.0} s, 0 in {left:.0} s without one")
         }
-        Reason::Idle if before == 0 => format!("stays at 0: no request for {idle_for:.0} s"),
+        Reason::Idle if before == 0 => format!("stays at 0: no request for {}", lasting(idle_for)),
         Reason::Idle => format!("{before} to 0: no request for {idle_for:.0} s"),
         Reason::NeverReady => format!("stays at {wanted}: no pod was ready yet"),
         Reason::GatewaySilent => {
@@ -156,6 +156,15 @@ fn target(settings: &Settings) -> Option<String> {
     })
 }
 
+/// Ever coarser: each new sentence is a write, and a model may rest for weeks.
+fn lasting(time: Seconds) -> String {
+    const UNITS: [(Seconds, &str); 3] = [(86_400.0, "days"), (3_600.0, "h"), (60.0, "min")];
+    match UNITS.iter().find(|(unit, _)| time >= 2.0 * unit) {
+        Some((unit, name)) => format!("{:.0} {name}", (time / unit).floor()),
+        None => format!("{time:.0} s"),
+    }
+}
+
 fn count(number: u32, noun: &str) -> String {
     count_long(u64::from(number), noun)
 }
@@ -163,3 +172,6 @@ fn count(number: u32, noun: &str) -> String {
 fn count_long(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests;
