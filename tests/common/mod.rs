@@ -8,6 +8,7 @@ mod cluster;
 mod crashes;
 mod objects;
 mod operator;
+mod ports;
 mod state;
 
 pub use audit::{Audit, Request};

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
 use crate::support::*;
+use ports::free_port;
+
+#[path = "../common/ports.rs"]
+mod ports;
 
 /// As much of an API server as a watch needs.
 struct Api {
@@ -75,18 +78,6 @@ async fn list(State(api): State<Arc<Api>>, uri: axum::http::Uri) -> Response {
     .into_response()
 }
 
-/// Below those that the kernel gives out: another test may start to listen before the process does.
-async fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
-            return port;
-        }
-        assert!(port < 30_000, "no port is free");
-    }
-}
-
 async fn status(port: u16, path: &str) -> Option<u16> {
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     Some(get(([127, 0, 0, 1], port).into(), "g", path).await.status)
@@ -113,8 +104,8 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
     });
     std::fs::write(&config, text.to_string()).unwrap();
-    let (port, admin, tls) = (free_port().await, free_port().await, free_port().await);
-    let announced = free_port().await;
+    let (port, admin, tls) = (free_port(), free_port(), free_port());
+    let announced = free_port();
     let secret = Mounted::empty();
     let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_modelwright-gateway"))
         .args(["--namespace=ns", "--drain-seconds=1", "--grace-seconds=30"])

@@ -3,12 +3,12 @@
 
 pub mod grpc;
 pub mod onnx;
+#[path = "../common/ports.rs"]
+mod ports;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ use hyper_util::rt::TokioIo;
 use modelwright::formats::{PodState, RevisionPhase};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+
+pub use ports::free_port;
 
 /// Generous: two cores may be shared with a compiler.
 pub const DEADLINE: Duration = Duration::from_secs(300);
@@ -41,13 +43,6 @@ pub fn onnxruntime() -> &'static Path {
 pub fn magika() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| tool("magika.sh"))
-}
-
-/// Below those that the kernel gives out, and each once: another test may start a process before this one's listens.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
-    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(10_000);
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// A process that does not outlive its test.
