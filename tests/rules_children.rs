@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cluster, Identity, Operator, OperatorOptions, condition, wait};
+use common::{Cluster, Operator, OperatorOptions, Place, condition, wait};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
@@ -14,45 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-struct Place {
-    cluster: Cluster,
-    identity: Identity,
-    namespace: &'static str,
-}
-
 impl Place {
     async fn open(namespace: &'static str) -> Self {
         let cluster = Cluster::open().await;
         let identity = cluster.administrator(namespace, "operator").await;
         Self { cluster, identity, namespace }
-    }
-
-    fn options(&self) -> OperatorOptions {
-        OperatorOptions::of(self.identity.kubeconfig.clone(), self.namespace)
-    }
-
-    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
-        self.cluster.api(self.namespace)
-    }
-
-    async fn create(&self, name: &str) {
-        let api = self.api::<ModelDeployment>();
-        api.create(&PostParams::default(), &common::deployment(name)).await.expect("create");
-    }
-
-    /// Waits until the ModelDeployment is as it should be.
-    async fn until(
-        &self,
-        name: &str,
-        what: &str,
-        holds: impl Fn(&ModelDeployment) -> bool,
-    ) -> ModelDeployment {
-        let api = self.api::<ModelDeployment>();
-        wait(what, async || {
-            let deployment = api.get(name).await.map_err(|e| e.to_string())?;
-            if holds(&deployment) { Ok(deployment) } else { Err(format!("{name}: {:?}", deployment.status)) }
-        })
-        .await
     }
 
     async fn until_ready(&self, name: &str) {

@@ -4,24 +4,18 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Cluster, Identity, Operator, OperatorOptions, condition, wait};
+use common::{Cluster, Operator, Place, condition, wait};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use modelwright::api::ModelDeployment;
 use serde_json::json;
 
 const GATEWAY: &str = "modelwright-gateway";
-
-struct Place {
-    cluster: Cluster,
-    identity: Identity,
-    namespace: &'static str,
-}
 
 impl Place {
     async fn open(namespace: &'static str) -> Self {
@@ -29,33 +23,6 @@ impl Place {
         // With the chart's rights: the API server lets nobody grant what they don't have.
         let identity = cluster.namespaced_identity(namespace).await;
         Self { cluster, identity, namespace }
-    }
-
-    fn options(&self) -> OperatorOptions {
-        OperatorOptions::of(self.identity.kubeconfig.clone(), self.namespace)
-    }
-
-    fn api<K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
-        self.cluster.api(self.namespace)
-    }
-
-    async fn create(&self, name: &str) {
-        let api = self.api::<ModelDeployment>();
-        api.create(&PostParams::default(), &common::deployment(name)).await.expect("create");
-    }
-
-    async fn until(
-        &self,
-        name: &str,
-        what: &str,
-        holds: impl Fn(&ModelDeployment) -> bool,
-    ) -> ModelDeployment {
-        let api = self.api::<ModelDeployment>();
-        wait(what, async || {
-            let deployment = api.get(name).await.map_err(|e| e.to_string())?;
-            if holds(&deployment) { Ok(deployment) } else { Err(format!("{name}: {:?}", deployment.status)) }
-        })
-        .await
     }
 
     async fn delete(&self, name: &str) {

@@ -8,6 +8,7 @@ mod cluster;
 mod crashes;
 mod objects;
 mod operator;
+mod place;
 mod ports;
 mod state;
 
@@ -18,6 +19,7 @@ pub use crashes::{
 };
 pub use objects::{condition, deployment, ready, uri};
 pub use operator::{Operator, OperatorOptions};
+pub use place::Place;
 pub use state::{State, difference, state};
 
 use std::time::{Duration, Instant};
