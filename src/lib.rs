@@ -16,10 +16,10 @@
 //! | `formats` | what the processes hand to each other: versioned JSON |
 //! | `onnx` | pure: the graph of a model file, read as a stream |
 //! | `observe`, `plan`, `apply`, `status`, `operator` | the operator's pipeline and its wiring |
-//! | `loader` | sources, pinning, fetching, verifying |
+//! | `loader` | sources, pinning, fetching, verifying; the node cache |
 //! | `protocol`, `server` | the Open Inference Protocol and the process that answers it |
 //! | `gateway` | the data plane of a namespace |
-//! | `listen`, `bodies`, `cgroup` | sockets, request bodies and the container's bounds, for server and gateway |
+//! | `listen`, `bodies`, `cgroup` | sockets, request bodies and the container's bounds, for those who serve |
 //! | `address` | which addresses a user's word may lead to |
 //! | `telemetry` | logs |
 
@@ -49,7 +49,7 @@ pub mod loader;
 pub mod bodies;
 #[cfg(any(feature = "server", feature = "gateway"))]
 pub mod cgroup;
-#[cfg(any(feature = "server", feature = "gateway"))]
+#[cfg(any(feature = "server", feature = "gateway", feature = "loader"))]
 pub mod listen;
 #[cfg(any(feature = "server", feature = "gateway"))]
 pub mod protocol;

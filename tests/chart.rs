@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const EVERYTHING: &[&str] = &[
     "--set=networkPolicy.enabled=true,podMonitor.enabled=true,imagePullSecrets={mirror}",
-    "--set=priorityClassName=x,dashboard.enabled=true,alerts.enabled=true",
+    "--set=priorityClassName=x,dashboard.enabled=true,alerts.enabled=true,nodeCache.enabled=true",
 ];
 const NAMESPACED: &[&str] = &["--set=watchNamespace=models,crds.enabled=false"];
 
@@ -116,6 +116,29 @@ fn the_gateways_settings_reach_the_operator() {
     for wanted in ["--gateway-replicas=3", "--gateway-image=mirror/gateway:2", resources] {
         assert!(arguments.contains(&wanted.into()), "{arguments:?}");
     }
+}
+
+#[test]
+fn the_node_cache_has_room_for_its_files_and_more_and_may_ask_one_thing() {
+    assert!(of(&render(&[]), "DaemonSet").is_empty(), "it is off unless asked for");
+    let objects =
+        render(&["--set=nodeCache.enabled=true,nodeCache.sizeGiB=100", "--set=clusterDomain=k.test"]);
+    let pod = &of(&objects, "DaemonSet")[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["args"], serde_json::json!(["--max-bytes=107374182400"]));
+    assert_eq!(pod["volumes"][0]["emptyDir"]["sizeLimit"], "110Gi");
+    let service = of(&objects, "Service")[0];
+    assert_eq!(service["spec"]["internalTrafficPolicy"], "Local");
+    let container = &of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let address = "--node-cache=http://modelwright-node-cache.modelwright-system.svc.k.test.:8080";
+    assert!(container["args"].as_array().unwrap().contains(&address.into()), "{container}");
+    let roles = of(&objects, "ClusterRole").into_iter();
+    let role = roles.filter(|role| role["metadata"]["name"] == "modelwright-node-cache");
+    let rules: Vec<_> = role.flat_map(|role| role["rules"].as_array().unwrap()).collect();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(
+        (&rules[0]["resources"][0], &rules[0]["verbs"]),
+        (&"tokenreviews".into(), &serde_json::json!(["create"]))
+    );
 }
 
 #[test]

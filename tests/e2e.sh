@@ -17,6 +17,7 @@ finish() {
 }
 trap finish EXIT
 
+cache=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1)
 own=
 if [ -z "${KUBECONFIG:-}" ]; then
     own=1
@@ -24,12 +25,12 @@ if [ -z "${KUBECONFIG:-}" ]; then
     eval "$("$cluster" env "$NAME")"
     # Ready after its second measurement: meanwhile the rest is installed.
     "$cluster" metrics-server "$NAME" &
-    tests/tools/install.sh "$cluster" "$NAME" > /dev/null
+    tests/tools/install.sh "$cluster" "$NAME" "${cache[@]}" > /dev/null
     "$cluster" s3 "$NAME" > /dev/null
     wait $!
 else
     echo "using KUBECONFIG: it must be able to pull modelwright.dev/modelwright:$version and modelwright-server:$version"
-    helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait --timeout 5m
+    helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait --timeout 5m "${cache[@]}"
 fi
 
 # They wait for the cluster more than they compute: more at once than there are cores.

@@ -91,6 +91,7 @@ fn an_example_is_first_resolved() {
                 server_digests: BTreeMap::new(),
                 server_environment: Vec::new(),
                 runtime_version: "1".into(),
+                node_cache: None,
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: Vec::new(),
                 cluster_domain: "cluster.local".into(),

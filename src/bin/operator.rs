@@ -25,6 +25,9 @@ struct Arguments {
     /// Tag of the server's image where `runtime.version` is absent.
     #[arg(long, env = "MODELWRIGHT_RUNTIME_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     runtime_version: String,
+    /// Where loaders in new revisions reach the cache of their node: http://host:port.
+    #[arg(long, env = "MODELWRIGHT_NODE_CACHE")]
+    node_cache: Option<String>,
     /// Image of the gateways. Absent: the loader's, which is the same.
     #[arg(long, env = "MODELWRIGHT_GATEWAY_IMAGE")]
     gateway_image: Option<String>,
@@ -108,6 +111,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             server_digests: arguments.server_digest.into_iter().collect(),
             server_environment: arguments.server_env,
             runtime_version: arguments.runtime_version,
+            node_cache: arguments.node_cache,
             image_pull_policy: arguments.image_pull_policy,
             image_pull_secrets: arguments.image_pull_secret,
             cluster_domain: arguments.cluster_domain,

@@ -30,6 +30,9 @@ pub use state::{BatchingState, Capacity, LoadPhase, LoadStatus, PodState, Revisi
 /// The version written into every document.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Of the tokens that loaders show to the node cache. The API server's own takes none of them.
+pub const NODE_CACHE_AUDIENCE: &str = "modelwright-node-cache";
+
 /// Where the containers of a serving pod find things. Part of the format: a pod's template outlives its operator.
 pub mod paths {
     /// The `Assignments` document (downward API; watch the folder's `..data` link, the file itself is replaced).
@@ -48,6 +51,8 @@ pub mod paths {
     pub const API_KEYS: &str = "/etc/modelwright/api-keys";
     /// Of a gateway: the Secret `modelwright-gateway-tls`, `tls.crt` and `tls.key`; empty when the Secret is absent.
     pub const GATEWAY_TLS: &str = "/etc/modelwright/tls";
+    /// Of a loader: the pod's token for the node cache.
+    pub const NODE_CACHE_TOKEN: &str = "/etc/modelwright/node-cache/token";
     /// What TensorRT compiles; kept while the pod lives.
     pub const CACHE: &str = "/var/cache/modelwright";
 }
@@ -62,6 +67,8 @@ pub mod ports {
     pub const ADMIN: u16 = 8081;
     /// Of gateways: `/modelwright/v1/announce`, for serving pods. Apart, so that a NetworkPolicy can tell who may.
     pub const ANNOUNCE: u16 = 8082;
+    /// Of the node cache, for loaders.
+    pub const NODE_CACHE: u16 = 8080;
 }
 
 #[cfg(test)]

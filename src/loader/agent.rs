@@ -10,6 +10,7 @@ use tokio::fs;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::cache::Near;
 use super::fetch::{Fetched, fetch, reuse};
 use super::{Env, LoadError};
 use crate::formats::{Assignment, Assignments, FORMAT_VERSION, LoadPhase, LoadStatus, PinnedSource, paths};
@@ -144,7 +145,7 @@ async fn keep(revision: String, source: PinnedSource, folders: Folders, env: Env
     let (incoming, ready) = (folders.incoming(&revision), folders.ready(&revision));
     if let Some(fetched) = reuse(&source, &ready, status.known_digest().await.as_deref()).await {
         info!(revision, digest = fetched.digest, "already there");
-        return status.fetched(fetched).await;
+        return status.fetched(&fetched).await;
     }
     for parent in [&incoming, &ready].into_iter().filter_map(|path| path.parent()) {
         // A fault shows again, with words, when the fetch writes there.
@@ -157,11 +158,26 @@ async fn keep(revision: String, source: PinnedSource, folders: Folders, env: Env
             // Later tries keep the reason in view until bytes flow again.
             status.fetching(0).await;
         }
-        match watched(&source, &incoming, &ready, &env, &status).await {
+        let near = Near::of(&source, &env).await;
+        match watched(&source, &incoming, &ready, &env, near.as_ref(), &status).await {
             Ok(fetched) => {
                 let seconds = status.start.elapsed().as_secs_f64();
-                info!(revision, digest = fetched.digest, bytes = status.total, seconds, "fetched");
-                return status.fetched(fetched).await;
+                let from_cache = fetched.from_cache;
+                info!(
+                    revision,
+                    digest = fetched.digest,
+                    bytes = status.total,
+                    seconds,
+                    from_cache,
+                    "fetched"
+                );
+                status.fetched(&fetched).await;
+                if let Some(near) = near.filter(|_| from_cache < source.files.len()) {
+                    for (file, sha256) in source.files.iter().zip(&fetched.sha256) {
+                        near.put(file, sha256, &ready.join(&file.path)).await;
+                    }
+                }
+                return;
             }
             Err(error) => {
                 let wait = BACKOFF[tries.min(BACKOFF.len() - 1)];
@@ -180,10 +196,11 @@ async fn watched(
     incoming: &Path,
     ready: &Path,
     env: &Env,
+    near: Option<&Near>,
     status: &Status,
 ) -> Result<Fetched, LoadError> {
     let written = AtomicU64::new(0);
-    let mut fetch = pin!(fetch(source, incoming, ready, env, &written));
+    let mut fetch = pin!(fetch(source, incoming, ready, env, near, &written));
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -214,11 +231,11 @@ impl Status {
         self.write(LoadStatus { bytes, ..self.status(LoadPhase::Fetching) }).await;
     }
 
-    async fn fetched(&self, fetched: Fetched) {
+    async fn fetched(&self, fetched: &Fetched) {
         self.write(LoadStatus {
             bytes: self.total,
-            model_file: Some(fetched.model_file),
-            digest: Some(fetched.digest),
+            model_file: Some(fetched.model_file.clone()),
+            digest: Some(fetched.digest.clone()),
             ..self.status(LoadPhase::Fetched)
         })
         .await;

@@ -1,4 +1,4 @@
-//! The command line: `resolve` in the resolve pod, `fetch` in a serving pod.
+//! The command line: `resolve` in the resolve pod, `fetch` in a serving pod, `cache` in the node cache's.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use super::{Env, Folders, resolve};
-use crate::formats::{ResolveReport, SourceRequest, paths};
+use super::{Env, Folders, cache, resolve};
+use crate::formats::{ResolveReport, SourceRequest, paths, ports};
 
 /// Brings ONNX models from their stores.
 #[derive(Parser)]
@@ -41,8 +41,31 @@ enum Command {
         /// The folder to fill.
         #[arg(long, default_value = paths::MODELS)]
         models: PathBuf,
+        /// The node's cache, http://host:port.
+        #[arg(long, env = "MODELWRIGHT_NODE_CACHE")]
+        node_cache: Option<String>,
+        #[arg(long, hide = true, default_value = paths::NODE_CACHE_TOKEN)]
+        node_cache_token: PathBuf,
         #[command(flatten)]
         mounts: Mounts,
+    },
+    /// Keep what the loaders of this node have fetched, for the next; runs until it is told to stop.
+    Cache {
+        /// Where the files stand.
+        #[arg(long, default_value = "/var/cache/modelwright")]
+        files: PathBuf,
+        /// Of all of them; the least recently used make room.
+        #[arg(long)]
+        max_bytes: u64,
+        #[arg(long, hide = true, default_value_t = ports::NODE_CACHE)]
+        port: u16,
+        #[arg(long, hide = true, default_value_t = ports::ADMIN)]
+        admin_port: u16,
+        /// Which knows whose token a loader shows. Absent: the cluster's own, as its pods know it.
+        #[arg(long)]
+        api_server: Option<String>,
+        #[arg(long, hide = true, default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+        service_account: PathBuf,
     },
 }
 
@@ -76,18 +99,43 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Resolve { source, report, mounts } => {
                 until_told(report_on(source, &report, mounts.env()), ExitCode::FAILURE).await
             }
-            Command::Fetch { assignment, models, mounts } => {
+            Command::Fetch { assignment, models, node_cache, node_cache_token, mounts } => {
+                let access = |address| cache::Access { address, token: node_cache_token };
+                let env = Env { cache: node_cache.map(access), ..mounts.env() };
                 let agent = async {
-                    super::fetch(Folders { assignment, models }, mounts.env()).await;
+                    super::fetch(Folders { assignment, models }, env).await;
                     ExitCode::SUCCESS
                 };
                 until_told(agent, ExitCode::SUCCESS).await
+            }
+            Command::Cache { files, max_bytes, port, admin_port, api_server, service_account } => {
+                let api_server = api_server.unwrap_or_else(cluster);
+                let options =
+                    cache::Options { files, max_bytes, port, admin_port, api_server, service_account };
+                let serving = async {
+                    match cache::run(options, |_, _| {}).await {
+                        Ok(()) => ExitCode::SUCCESS,
+                        Err(error) => {
+                            error!(error, "can't serve");
+                            ExitCode::FAILURE
+                        }
+                    }
+                };
+                until_told(serving, ExitCode::SUCCESS).await
             }
         }
     });
     // A read of a dead volume must not keep the pod.
     runtime.shutdown_background();
     code
+}
+
+/// What every pod is told of its cluster.
+fn cluster() -> String {
+    let told = |name: &str| std::env::var(name).unwrap_or_default();
+    let host = told("KUBERNETES_SERVICE_HOST");
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    format!("https://{host}:{}", told("KUBERNETES_SERVICE_PORT"))
 }
 
 /// As process 1 of its container, the loader gets no signal that it does not ask for.

@@ -8,27 +8,54 @@ use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
+use tracing::warn;
 
+use super::cache::{Cached, Near};
 use super::digest::{hex, whole};
 use super::resolve::{mismatch, whole_length};
 use super::source::Source;
 use super::{Env, LoadError, Result};
-use crate::formats::PinnedSource;
+use crate::formats::{PinnedFile, PinnedSource};
 use crate::onnx::check_location;
 
 /// What stands in the revision's folder.
 pub(super) struct Fetched {
     pub model_file: String,
     pub digest: String,
+    /// Of each file, in the order of the pinned ones.
+    pub sha256: Vec<String>,
+    /// Files that the node cache gave.
+    pub from_cache: usize,
 }
 
-/// Fetches into `incoming`, verifies, and renames to `ready`; `written` counts bytes as they go.
+/// Fetches into `incoming`, verifies, and renames to `ready`; `written` counts bytes as they go. What goes wrong with
+/// the node cache's part is done again without it.
 pub(super) async fn fetch(
     pinned: &PinnedSource,
     incoming: &Path,
     ready: &Path,
     env: &Env,
+    near: Option<&Near>,
     written: &AtomicU64,
+) -> Result<Fetched> {
+    let mut from_cache = 0;
+    match attempt(pinned, incoming, ready, env, near, written, &mut from_cache).await {
+        Err(error) if from_cache > 0 => {
+            warn!(%error, from_cache, "with files of the node cache; asking the source for all of them");
+            attempt(pinned, incoming, ready, env, None, written, &mut 0).await
+        }
+        done => done,
+    }
+}
+
+async fn attempt(
+    pinned: &PinnedSource,
+    incoming: &Path,
+    ready: &Path,
+    env: &Env,
+    near: Option<&Near>,
+    written: &AtomicU64,
+    from_cache: &mut usize,
 ) -> Result<Fetched> {
     let model_file = check(pinned)?;
     let source = Source::open(&pinned.request, env)?;
@@ -47,7 +74,13 @@ pub(super) async fn fetch(
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).await.map_err(disk)?;
         }
-        let mut stream = source.stream(&name, file).await?;
+        let (mut stream, expected) = match cached(&source, near, &name, file).await {
+            Some(cached) => {
+                *from_cache += 1;
+                (cached.stream, Some(cached.sha256))
+            }
+            None => (source.stream(&name, file).await?, None),
+        };
         let mut out = fs::OpenOptions::new().write(true).create_new(true).open(&path).await.map_err(disk)?;
         let (mut hash, mut size) = (Sha256::new(), 0);
         while let Some(chunk) = stream.try_next().await.map_err(|e| broken_off(e, size, file.size))? {
@@ -70,13 +103,27 @@ pub(super) async fn fetch(
         } else if size != file.size {
             return Err(changed(&source));
         }
-        hashes.push((file.path.clone(), hex(hash)));
+        let hash = hex(hash);
+        if expected.is_some_and(|expected| expected != hash) {
+            return Err(LoadError::Unavailable(format!("{}: its bytes have changed on the node", file.path)));
+        }
+        hashes.push((file.path.clone(), hash));
     }
     let digest = whole(&hashes);
     verify(pinned, &source, &digest)?;
     clear(ready).await.map_err(disk)?;
     fs::rename(incoming, ready).await.map_err(disk)?;
-    Ok(Fetched { model_file, digest })
+    let sha256 = hashes.into_iter().map(|(_, hash)| hash).collect();
+    Ok(Fetched { model_file, digest, sha256, from_cache: *from_cache })
+}
+
+/// From the node cache, if the store still gives us the pinned file: a credential that was withdrawn is withdrawn here,
+/// too. One byte says so as well as HEAD, which tells of no version on some stores; both are asked at once.
+async fn cached(source: &Source, near: Option<&Near>, name: &str, file: &PinnedFile) -> Option<Cached> {
+    let near = near.filter(|_| file.size > 0)?;
+    let (readable, cached) = tokio::join!(source.read(name, file, 0..1), near.get(file));
+    readable.ok()?;
+    cached
 }
 
 /// A folder left by an earlier run of the loader: taken when its bytes are the right ones.
@@ -97,7 +144,7 @@ pub(super) async fn reuse(pinned: &PinnedSource, ready: &Path, known: Option<&st
         Some(whole(&hashes))
     });
     let digest = hashed.await.ok()??;
-    (digest == known).then_some(Fetched { model_file, digest })
+    (digest == known).then_some(Fetched { model_file, digest, sha256: Vec::new(), from_cache: 0 })
 }
 
 /// How far it came tells a server that ends early from one that never answers.

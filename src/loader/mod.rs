@@ -4,18 +4,21 @@
 //! ```text
 //! resolve pod:  SourceRequest ── locate ── walk the graph by ranges ── stat its external data ──> ResolveReport
 //! serving pod:  Assignments (a file, watched) ── stream, hash, write ── rename ──> revisions/<revision>/, LoadStatus
+//! node cache:   GET and PUT of what serving pods have fetched, one pod a node
 //! ```
 //!
 //! | module | what it holds |
 //! |-|-|
 //! | `cli` | arguments, signals, exit codes |
 //! | `resolve`, `agent`, `fetch` | the two jobs above |
+//! | `cache` | the node cache, and how a fetch uses it |
 //! | `source` | one face for the four kinds of store: `s3`, `web` (plain HTTP), `hub`, `claim` |
 //! | `client`, `address` | HTTP with deadlines, redirects and addresses under control |
 //! | `secret`, `digest`, `error` | credentials and CA bundle, sha256 as users write it, reasons |
 
 mod address;
 mod agent;
+pub mod cache;
 mod claim;
 pub mod cli;
 mod client;
@@ -49,6 +52,8 @@ pub struct Env {
     pub ca: PathBuf,
     /// The claim of a `pvc://` source.
     pub claim: PathBuf,
+    /// The node's, where there is one.
+    pub cache: Option<cache::Access>,
     /// For tests: stores on 127.0.0.1. The binary has no way to say so.
     pub allow_loopback: bool,
     /// Until a connection stands.
@@ -63,6 +68,7 @@ impl Default for Env {
             secret: paths::STORE_SECRET.into(),
             ca: paths::CA_BUNDLE.into(),
             claim: paths::CLAIM.into(),
+            cache: None,
             allow_loopback: false,
             connect: Duration::from_secs(5),
             stall: Duration::from_secs(30),

@@ -51,6 +51,8 @@ pub struct Settings {
     /// Of the server in new revisions, by name: how it traces, say.
     pub server_environment: Vec<(String, String)>,
     pub runtime_version: String,
+    /// Where loaders reach the node's cache; absent: there is none.
+    pub node_cache: Option<String>,
     pub image_pull_policy: String,
     pub image_pull_secrets: Vec<String>,
     pub cluster_domain: String,

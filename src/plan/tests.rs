@@ -32,6 +32,7 @@ pub(super) fn mk_snapshot(spec: serde_json::Value) -> Snapshot {
             server_digests: BTreeMap::new(),
             server_environment: Vec::new(),
             runtime_version: "1.0".into(),
+            node_cache: None,
             image_pull_policy: "IfNotPresent".into(),
             image_pull_secrets: vec!["mirror".into()],
             cluster_domain: "cluster.local".into(),
@@ -139,6 +140,26 @@ fn rendered(runtime: serde_json::Value) -> (Vec<String>, serde_json::Value) {
     let template = children::revision_data(&snapshot, 8, mk_resolved(&snapshot)).template.to_value();
     let arguments = serde_json::from_value(template["spec"]["containers"][1]["args"].clone()).unwrap();
     (arguments, template["spec"].clone())
+}
+
+#[test]
+fn a_loader_gets_a_token_for_the_nodes_cache_where_there_is_one_and_the_source_is_further_away() {
+    let of = |uri: &str, address: Option<&str>| {
+        let mut snapshot = mk_snapshot(json!({ "model": { "uri": uri } }));
+        Arc::make_mut(&mut snapshot.settings).node_cache = address.map(str::to_string);
+        let template = children::revision_data(&snapshot, 1, mk_resolved(&snapshot)).template.to_value();
+        let has =
+            |list: &serde_json::Value| list.as_array().unwrap().iter().any(|v| v["name"] == "node-cache");
+        let containers = &template["spec"]["containers"];
+        let mounts = [&containers[0], &containers[1]].map(|container| has(&container["volumeMounts"]));
+        (containers[0]["env"].clone(), mounts, has(&template["spec"]["volumes"]))
+    };
+    let address = "http://cache:8080";
+    let env = json!([{ "name": "MODELWRIGHT_NODE_CACHE", "value": address }]);
+    let none = (serde_json::Value::Null, [false, false], false);
+    assert_eq!(of("s3://models/fraud/8/model.onnx", Some(address)), (env, [true, false], true));
+    assert_eq!(of("s3://models/fraud/8/model.onnx", None), none);
+    assert_eq!(of("pvc://claim/model.onnx", Some(address)), none);
 }
 
 #[test]

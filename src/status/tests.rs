@@ -70,6 +70,7 @@ fn mk_snapshot(desired: i32, available: i32) -> Snapshot {
             server_digests: BTreeMap::new(),
             server_environment: Vec::new(),
             runtime_version: "1".into(),
+            node_cache: None,
             image_pull_policy: String::new(),
             image_pull_secrets: vec![],
             cluster_domain: "cluster.local".into(),

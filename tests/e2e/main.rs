@@ -10,6 +10,7 @@ mod credentials;
 mod deletion;
 mod graphs;
 mod hub;
+mod node_cache;
 mod pods;
 mod rollout;
 mod room;

@@ -4,13 +4,13 @@
 # and one that runs is used.
 set -euo pipefail
 cluster=$PWD/$1 version=$2
-name=traffic shape=(--nodes=2 --gpus=1) arguments=()
+name=traffic shape=(--nodes=2 --gpus=1) arguments=() flags=()
 case ${3:-test} in
     test) what=(test --test traffic) arguments=(--nocapture) ;;
     ledger) what=(bench --bench ledger) ;;
     # A second node takes processor time from what is timed.
     zero)
-        what=(bench --bench zero) name=zero shape=(--nodes=1)
+        what=(bench --bench zero) name=zero shape=(--nodes=1) flags=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1)
         # The cluster's network leads nowhere.
         tests/tools/silero.sh > /dev/null
         ;;
@@ -32,7 +32,7 @@ trap finish EXIT
 
 "$cluster" up "$name" "${shape[@]}" > /dev/null
 eval "$("$cluster" env "$name")"
-tests/tools/install.sh "$cluster" "$name" >&2
+tests/tools/install.sh "$cluster" "$name" "${flags[@]}" >&2
 tests/e2e/images.sh "$cluster" "$name" "$version" >&2
 state=$("$cluster" status "$name" | awk '$1 == "state" { print $2 }')
 CONTAINERD=$(echo "$state"/node-*/containerd.sock)

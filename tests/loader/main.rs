@@ -1,5 +1,6 @@
 //! The loader against stores that break off, stall, lie and count: resolve and fetch, from HTTP, S3, a hub, a claim.
 
+mod cache;
 mod claim;
 mod fetch;
 #[path = "../../src/onnx/fixture.rs"]

@@ -110,6 +110,7 @@ impl Sim {
                 server_digests: BTreeMap::new(),
                 server_environment: Vec::new(),
                 runtime_version: "1".into(),
+                node_cache: None,
                 image_pull_policy: "IfNotPresent".into(),
                 image_pull_secrets: vec![],
                 cluster_domain: "cluster.local".into(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::revision::RevisionSpec;
 use super::{common_labels, revision_name};
 use crate::api::{PodOptions, ProviderName, labels};
-use crate::formats::{Assignment, Assignments, Resolved, SourceRequest, paths, ports};
+use crate::formats::{Assignment, Assignments, NODE_CACHE_AUDIENCE, Resolved, SourceRequest, paths, ports};
 use crate::observe::{GATEWAY_NAME, Settings, Snapshot};
 
 impl RevisionSpec {
@@ -86,6 +86,15 @@ pub(super) fn pod_template(
     pod_labels["sidecar.istio.io/inject"] = json!("false");
 
     let (mut volumes, mut mounts) = source_volumes(&resolved.source.request);
+    let is_remote = !resolved.source.request.uri.starts_with("pvc://");
+    let node_cache = settings.node_cache.as_ref().filter(|_| is_remote);
+    if node_cache.is_some() {
+        volumes.push(json!({ "name": "node-cache", "projected": { "sources": [{ "serviceAccountToken": {
+            "audience": NODE_CACHE_AUDIENCE, "path": "token",
+        } }] } }));
+        let folder = paths::NODE_CACHE_TOKEN.trim_end_matches("/token");
+        mounts.push(json!({ "name": "node-cache", "mountPath": folder, "readOnly": true }));
+    }
     // Two models for a while, when a version is swapped inside the pod.
     let size = 2 * resolved.source.size() / (1 << 20) + 64;
     volumes.extend([
@@ -159,6 +168,9 @@ pub(super) fn pod_template(
         ],
         "volumes": volumes,
     });
+    if let Some(address) = node_cache {
+        pod["containers"][0]["env"] = json!([{ "name": "MODELWRIGHT_NODE_CACHE", "value": address }]);
+    }
     pod["containers"][1]["env"] = json!(server_environment(&settings.server_environment));
     place(&mut pod, snapshot, spec.service_account_name.as_deref(), spec.pod.as_ref(), true);
     json!({ "metadata": { "labels": pod_labels, "annotations": annotations }, "spec": pod })
