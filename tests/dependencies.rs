@@ -33,7 +33,7 @@ fn the_operator_knows_no_runtime_and_no_store() {
 
 #[test]
 fn the_loader_knows_no_cluster_and_no_runtime() {
-    wall("loader", &["kube", "kube-client", "k8s-openapi", "ort", "ort-sys", "tonic", "axum"]);
+    wall("loader", &["kube", "kube-client", "k8s-openapi", "ort", "ort-sys", "tonic"]);
 }
 
 #[test]
