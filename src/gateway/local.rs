@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
+use prost::Message;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{self, Answer};
@@ -13,6 +15,7 @@ use super::deployment::Deployment;
 use super::message;
 use super::table::Table;
 use crate::api::Authentication;
+use crate::protocol::grpc::proto;
 use crate::protocol::{EXTENSIONS, Error, Kind, refusal};
 
 const SERVER: &str = "modelwright-gateway";
@@ -66,7 +69,7 @@ pub fn refuse(path: &str) -> Result<(), Error> {
 }
 
 /// None: for a pod to answer.
-pub fn rest(table: &Table, head: &Parts, by_host: Option<&Arc<Deployment>>) -> Option<Response<Answer>> {
+pub fn rest(head: &Parts, by_host: Option<&Arc<Deployment>>) -> Option<Response<Answer>> {
     let path = head.uri.path();
     let get = head.method == Method::GET || head.method == Method::HEAD;
     match path {
@@ -77,13 +80,6 @@ pub fn rest(table: &Table, head: &Parts, by_host: Option<&Arc<Deployment>>) -> O
             _ => answer::text(StatusCode::OK, ""),
         }),
         "/v2" | "/v2/" if get && by_host.is_none() => Some(answer::json(StatusCode::OK, &metadata())),
-        "/v2/repository/index" if by_host.is_none() && head.method == Method::POST => {
-            let models: Vec<_> = permitted(table, head)
-                .iter()
-                .map(|deployment| json!({"name": deployment.name, "state": state(deployment), "reason": ""}))
-                .collect();
-            Some(answer::json(StatusCode::OK, &models.into()))
-        }
         // A worker's own metrics, and whatever else it has, are not for clients.
         _ if !path.starts_with("/v2/") && path != "/v2" => {
             let error = Error::not_found("unknown path: the protocol's begin with /v2");
@@ -93,9 +89,36 @@ pub fn rest(table: &Table, head: &Parts, by_host: Option<&Arc<Deployment>>) -> O
     }
 }
 
-/// Those that the sender of a request may use.
-fn permitted(table: &Table, head: &Parts) -> Vec<Arc<Deployment>> {
+/// Whether it is a question that names no model and has a body.
+pub fn asks_index(head: &Parts) -> bool {
+    head.uri.path() == "/v2/repository/index" && head.method == Method::POST
+}
+
+#[derive(Default, Deserialize)]
+struct IndexRequest {
+    #[serde(default)]
+    ready: bool,
+}
+
+/// # Errors
+/// `Kind::Invalid`: the body is no index request.
+pub fn rest_index(table: &Table, head: &Parts, body: &Bytes) -> Result<Response<Answer>, Error> {
+    let request = if body.is_empty() {
+        IndexRequest::default()
+    } else {
+        let said = |e| Error::invalid(format!("the request is not an index request: {e}"));
+        serde_json::from_slice(body).map_err(said)?
+    };
+    let models = permitted(table, head, request.ready);
+    let entry = |deployment: &Arc<Deployment>| json!({"name": deployment.name, "state": state(deployment), "reason": ""});
+    let models: Vec<_> = models.iter().map(entry).collect();
+    Ok(answer::json(StatusCode::OK, &models.into()))
+}
+
+/// Those that the sender of a request may use, or the ready ones among them.
+fn permitted(table: &Table, head: &Parts, only_ready: bool) -> Vec<Arc<Deployment>> {
     let mut all: Vec<_> = table.all().values().cloned().collect();
+    all.retain(|deployment| !only_ready || deployment.is_ready(None));
     all.retain(|deployment| permit(table, deployment, &head.headers).is_ok());
     all.sort_by(|one, other| one.name.cmp(&other.name));
     all
@@ -123,11 +146,12 @@ fn metadata() -> serde_json::Value {
 /// None: for a pod to answer.
 ///
 /// # Errors
-/// `Kind::NotFound`: health of a service that is not known; `Kind::MethodNotAllowed`
+/// `Kind::NotFound`: health of a service that is not known; `Kind::MethodNotAllowed`; `Kind::Invalid`
 pub fn grpc(
     table: &Table,
     asked: Asked,
     head: &Parts,
+    body: &Bytes,
     name: &str,
     by_host: Option<&Arc<Deployment>>,
 ) -> Result<Option<Response<Answer>>, Error> {
@@ -147,7 +171,7 @@ pub fn grpc(
             EXTENSIONS.iter().for_each(|extension| message::string(3, extension, &mut message));
             message::frame(&message)
         }
-        (Asked::Server, Some("RepositoryIndex")) if by_host.is_none() => index(permitted(table, head)),
+        (Asked::Server, Some("RepositoryIndex")) if by_host.is_none() => grpc_index(table, head, body)?,
         (Asked::Health, _) => {
             let named = match (by_host, name) {
                 (_, "" | "inference.GRPCInferenceService") => by_host.cloned(),
@@ -171,19 +195,20 @@ pub fn grpc(
     Ok(Some(answer::grpc(message)))
 }
 
-fn index(models: Vec<Arc<Deployment>>) -> Bytes {
-    let mut whole = Vec::new();
-    for deployment in models {
-        let mut entry = Vec::new();
-        message::string(1, &deployment.name, &mut entry);
-        message::string(3, state(&deployment), &mut entry);
-        // A nested message is written like a string.
-        whole.push(0x0a);
-        // Names are short: one byte of length.
-        whole.push(entry.len() as u8);
-        whole.append(&mut entry);
-    }
-    message::frame(&whole)
+fn grpc_index(table: &Table, head: &Parts, body: &Bytes) -> Result<Bytes, Error> {
+    /// Of a message that holds a name and a flag.
+    const LIMIT: usize = 64 << 10;
+    let message = message::plain(&head.headers, body, LIMIT)?;
+    let request = proto::RepositoryIndexRequest::decode(&message[..])
+        .map_err(|_| Error::invalid("the message is no index request"))?;
+    let models = permitted(table, head, request.ready).into_iter();
+    let models = models.map(|deployment| proto::repository_index_response::ModelIndex {
+        name: deployment.name.clone(),
+        state: state(&deployment).into(),
+        ..Default::default()
+    });
+    let response = proto::RepositoryIndexResponse { models: models.collect() };
+    Ok(message::frame(&response.encode_to_vec()))
 }
 
 /// The answer to whether a model is ready, when it is not: such a question wakes nobody, and waits for nothing.

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
 
@@ -28,6 +29,16 @@ impl Compression {
             b"deflate" => Some(Self::Deflate),
             _ => None,
         }
+    }
+
+    /// What a compressed message is to be unpacked by.
+    ///
+    /// # Errors
+    /// `Kind::Invalid`
+    pub fn named(headers: &HeaderMap) -> Result<Self, Error> {
+        headers.get("grpc-encoding").and_then(|v| Self::of(v.as_bytes())).ok_or_else(|| {
+            Error::invalid("the message is compressed, and grpc-encoding does not say how: gzip or deflate")
+        })
     }
 }
 
@@ -73,6 +84,18 @@ pub fn unpacked(message: &[u8], compression: Compression, limit: usize) -> Resul
         return Err(Error::too_large(limit));
     }
     Ok(unpacked)
+}
+
+/// The one message of a call that is small: at most `limit` bytes, unpacked too.
+///
+/// # Errors
+/// `Kind::Invalid`, `Kind::TooLarge`
+pub fn plain(headers: &HeaderMap, body: &Bytes, limit: usize) -> Result<Bytes, Error> {
+    let (packed, message) = unframed(body, limit)?;
+    if !packed {
+        return Ok(message);
+    }
+    unpacked(&message, Compression::named(headers)?, limit).map(Bytes::from)
 }
 
 /// Fields 1 and 2 of a message, both strings: name and version in every request that names a model. The last one

@@ -97,10 +97,11 @@ async fn handle(
     let mut deployment = by_host;
     let (mut target, mut asks_ready) = (None, false);
     let asked = local::Asked::of(path);
+    let asks_index = !is_grpc && deployment.is_none() && local::asks_index(&head);
     if is_grpc {
         local::refuse(path)?;
     } else {
-        if let Some(response) = local::rest(table, &head, deployment.as_ref()) {
+        if let Some(response) = local::rest(&head, deployment.as_ref()) {
             return Ok(response);
         }
         if let Some(named) = choose::in_path(path) {
@@ -111,7 +112,7 @@ async fn handle(
                 None => deployment = Some(known(table, named.name)?),
             }
         }
-        if deployment.is_none() {
+        if deployment.is_none() && !asks_index {
             return Err(local::which_model(&head).into());
         }
     }
@@ -131,6 +132,9 @@ async fn handle(
         Err(_) => return Err(Error::new(Kind::SlowRequest, "the request did not arrive in time").into()),
     };
 
+    if asks_index {
+        return Ok(local::rest_index(table, &head, &body)?);
+    }
     if is_grpc {
         let (name, version) = match asked {
             local::Asked::Model { .. } | local::Asked::Health => {
@@ -138,7 +142,7 @@ async fn handle(
             }
             local::Asked::Server | local::Asked::Other => (String::new(), String::new()),
         };
-        if let Some(response) = local::grpc(table, asked, &head, &name, deployment.as_ref())? {
+        if let Some(response) = local::grpc(table, asked, &head, &body, &name, deployment.as_ref())? {
             return Ok(response);
         }
         target = choose::revision(&version)?;
@@ -225,12 +229,7 @@ async fn read_message(
     if !packed {
         return message::name_and_version(&message).map(owned);
     }
-    let encoding = head.headers.get("grpc-encoding").and_then(|v| Compression::of(v.as_bytes()));
-    let Some(encoding) = encoding else {
-        return Err(Error::invalid(
-            "the message is compressed, and grpc-encoding does not say how: gzip or deflate",
-        ));
-    };
+    let encoding = Compression::named(&head.headers)?;
     /// deflate packs no tighter.
     const TIGHTEST: usize = 1032;
     share.take(message.len().saturating_mul(TIGHTEST).min(limit))?;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::pod::now;
 use super::{Certificate, Keys, Proxy, Table, Tls, admin, announcements, follow, watches};
 use crate::cgroup::Cgroup;
 use crate::listen::{self, Patience, Phase};
@@ -73,7 +74,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(SWEEP).await;
-            sweeping.sweep();
+            sweeping.sweep(now());
         }
     });
 

@@ -398,12 +398,12 @@ impl Table {
     }
 
     /// Closes connections that nobody has used for long, and forgets what pods said that the API server never did.
-    pub fn sweep(&self) {
+    pub fn sweep(&self, now: Duration) {
         let mut control = self.lock();
         let mut changed = Vec::new();
         for (deployment, pods) in &mut control.pods {
             for known in pods.values_mut() {
-                if known.announced.is_some_and(|since| now().saturating_sub(since) >= BELIEVED) {
+                if known.announced.is_some_and(|since| now.saturating_sub(since) >= BELIEVED) {
                     known.announced = None;
                     changed.push((deployment.clone(), std::mem::take(&mut known.pods)));
                 }

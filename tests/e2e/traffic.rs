@@ -44,6 +44,11 @@ async fn no_change_loses_a_request() {
             .from(HEAVY),
         Scene::new("no pods for a while", scenes::to_zero_and_back),
         Scene::new("pods follow the demand, up and down", scenes::follow_demand).of("scaled", autoscaled(1)),
+        Scene::new(
+            "a node is drained while pods follow the demand",
+            scenes::node_drained_while_following_demand,
+        )
+        .of("scaled", autoscaled(1)),
         Scene::new("to zero and back, again and again", scenes::through_zero).of("sleepy", autoscaled(0)),
         Scene::new("to zero and back, ten times", scenes::to_zero_ten_times).of("sleepy", autoscaled(0)),
         Scene::new("the operator is killed at each step of a canary", scenes::operator_killed_at_each_step),

@@ -1,6 +1,7 @@
 //! Pods that say themselves that they are proven, before the API server does. Each has a loopback address of its own.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::{Method, Request};
@@ -160,6 +161,24 @@ async fn what_the_api_server_says_of_a_pod_replaces_what_the_pod_has_said() {
     assert!(!gateway.table.announce(&next.name, &next.uid, ip(OURS)));
     gateway.table.remove_pod("m", &next.name);
     assert!(!gateway.table.announce(&next.name, &next.uid, ip(OURS)));
+}
+
+#[tokio::test]
+async fn a_word_that_the_api_server_does_not_confirm_within_half_a_minute_is_forgotten() {
+    let gateway = gateway().await;
+    let pod = pod_at(OURS).await;
+    let ready = || async { get(gateway.address, "m", "/v2/health/ready").await.status == 200 };
+    gateway.table.set_route(sole(1));
+    gateway.table.set_pod(starting(&pod));
+    let says = || gateway.table.announce(&pod.view.name, &pod.view.uid, ip(OURS));
+    assert!(says());
+    // Since the process began, as everything here.
+    gateway.table.sweep(Duration::from_secs(29));
+    assert!(ready().await);
+    gateway.table.sweep(Duration::from_secs(3600));
+    assert!(!ready().await);
+    assert!(says(), "it may say so again");
+    assert!(ready().await);
 }
 
 #[tokio::test]

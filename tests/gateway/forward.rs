@@ -74,6 +74,9 @@ async fn what_names_no_model_is_answered_by_the_gateway() {
     }
     let index = rest(at, "x", "/v2/repository/index", b"").await;
     assert_eq!(index.text(), r#"[{"name":"m","reason":"","state":"UNAVAILABLE"}]"#);
+    let ready = rest(at, "x", "/v2/repository/index", br#"{"ready": true}"#).await;
+    assert_eq!((ready.status, ready.text().as_str()), (200, "[]"));
+    assert_eq!(rest(at, "x", "/v2/repository/index", b"{").await.status, 400);
     let mut grpc = Grpc::connect(at).await;
     let service = "/inference.GRPCInferenceService/";
     for (method, answer) in [("ServerLive", &[8u8, 1][..]), ("ServerReady", &[8, 1])] {
@@ -84,6 +87,9 @@ async fn what_names_no_model_is_answered_by_the_gateway() {
     assert!(metadata.text().contains("modelwright-gateway"));
     let index = grpc.call("x", &format!("{service}RepositoryIndex"), b"").await;
     assert!(index.text().contains("UNAVAILABLE"));
+    // ready = 2
+    let ready = grpc.call("x", &format!("{service}RepositoryIndex"), &[0x10, 1]).await;
+    assert_eq!((ready.grpc_status().as_str(), ready.body), ("0", framed(&[])));
     let stream = grpc.call("m", &format!("{service}ModelStreamInfer"), b"").await;
     assert_eq!(stream.grpc_status(), "12");
 }

@@ -101,21 +101,46 @@ pub fn operator_killed_at_each_step<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, (
 }
 
 /// Of serving pods and gateways: what the test itself has there may stay.
+/// The client is on the other.
+const DRAINED: &str = "node-2";
+
+async fn drain(stage: &Stage<'_>) {
+    for selector in ["modelwright.dev/role=serve", "modelwright.dev/component=gateway"] {
+        let there = stage.pods(selector).await;
+        let nodes: Vec<_> = there.iter().map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
+        assert!(nodes.contains(&Some(DRAINED)), "nothing to drain: {selector} on {nodes:?}");
+    }
+    stage.kubectl(&["cordon", DRAINED]);
+    for selector in ["modelwright.dev/component=gateway", "modelwright.dev/role=serve"] {
+        let only = format!("--pod-selector={selector}");
+        stage.kubectl_slow(&["drain", DRAINED, "--delete-emptydir-data", "--timeout=5m", &only]).await;
+    }
+}
+
 pub fn node_drained<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
-    const NODE: &str = "node-2"; // the client is on the other
     async {
-        for selector in ["modelwright.dev/role=serve", "modelwright.dev/component=gateway"] {
-            let there = stage.pods(selector).await;
-            let nodes: Vec<_> = there.iter().map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
-            assert!(nodes.contains(&Some(NODE)), "nothing to drain: {selector} on {nodes:?}");
-        }
-        stage.kubectl(&["cordon", NODE]);
-        for selector in ["modelwright.dev/component=gateway", "modelwright.dev/role=serve"] {
-            let only = format!("--pod-selector={selector}");
-            stage.kubectl_slow(&["drain", NODE, "--delete-emptydir-data", "--timeout=5m", &only]).await;
-        }
+        drain(stage).await;
         stage.until_serving(2).await;
-        stage.kubectl(&["uncordon", NODE]);
+        stage.kubectl(&["uncordon", DRAINED]);
+    }
+    .boxed()
+}
+
+/// The number goes down and up again while pods leave the node.
+pub fn node_drained_while_following_demand<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.apply_now(json!({ "autoscaling": { "target": 80 } })).await;
+        stage.until_serving(3).await;
+        let follow = async {
+            stage.apply_now(json!({ "autoscaling": { "target": 1000 } })).await;
+            stage.until_serving(1).await;
+            stage.apply_now(json!({ "autoscaling": { "target": 80 } })).await;
+        };
+        tokio::join!(drain(stage), follow);
+        stage.until_serving(3).await;
+        stage.kubectl(&["uncordon", DRAINED]);
+        stage.apply_now(json!({ "autoscaling": { "target": 1000 } })).await;
+        stage.until_serving(1).await;
     }
     .boxed()
 }
