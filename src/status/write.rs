@@ -27,7 +27,7 @@ struct Bucket {
 const BURST: f64 = 20.0;
 const PER_SECOND: f64 = 2.0;
 const STANDS: SignedDuration = SignedDuration::from_millis(500);
-/// When a progress status that found no token is tried again, at the soonest.
+/// When a progress status that found no token is tried again.
 const LATER: SignedDuration = SignedDuration::from_secs(5);
 
 impl Bucket {
@@ -52,19 +52,13 @@ impl Default for StatusBudget {
 
 impl StatusBudget {
     /// None: write now. Some: not before then.
-    pub(super) fn ask(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+    fn ask(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
         let mut bucket = self.lock();
         let since = *bucket.behind.entry(key.clone()).or_insert(now);
         if now < since + STANDS {
             return Some(since + STANDS);
         }
-        if bucket.take(now) {
-            return None;
-        }
-        // Half the time in which all that wait could be written: with thousands, whole passes that write nothing would
-        // come a hundred times as often as tokens.
-        let half = bucket.behind.len() as f64 / (2.0 * PER_SECOND);
-        Some(now + LATER.max(SignedDuration::try_from_secs_f64(half).unwrap_or(LATER)))
+        if bucket.take(now) { None } else { Some(now + LATER) }
     }
 
     /// May an event be written that only tells of a success?
