@@ -70,7 +70,7 @@ test-dashboard:
 
 ## the local cluster
 
-.PHONY: cluster-up cluster-down cluster-status cluster-env cluster-s3 cluster-metrics-server test-cluster
+.PHONY: cluster-up cluster-down cluster-status cluster-env cluster-s3 cluster-metrics-server cluster-keda test-cluster
 
 # NODES=2 GPUS=2 CONTROL_PLANE_ONLY=1 AUDIT=1 FAKE_STATE=file FAKE_TERMINATION_MESSAGE=file REAL_PROCESSES=folder
 cluster-up: $(CLUSTER)
@@ -100,6 +100,10 @@ cluster-s3: $(CLUSTER)
 # metrics-server in the cluster, for kubectl top and HorizontalPodAutoscalers
 cluster-metrics-server: $(CLUSTER)
 	@$(CLUSTER) metrics-server $(NAME)
+
+# KEDA in the cluster
+cluster-keda: $(CLUSTER)
+	@$(CLUSTER) keda $(NAME)
 
 test-cluster: $(CLUSTER)
 	cd tests/cluster && CLUSTER=$(abspath $(CLUSTER)) CGO_ENABLED=0 go test -count=1 -timeout=60m .

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +23,7 @@ import (
 // own go.mod and go.sum, so that one tool's dependencies never move another's.
 type tool struct {
 	name    string
+	folder  string // absent: the name
 	module  string // whose version go.mod pins
 	pkg     string // what to build; "." is the folder's own
 	ldflags string // VERSION stands for the pinned version
@@ -35,10 +38,19 @@ var (
 	versitygwTool = tool{name: "versitygw", module: "github.com/versity/versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw", takes: "2 minutes",
 		ldflags: "-X main.Version=VERSION"}
 	metricsTool = tool{name: "metrics-server", module: "sigs.k8s.io/metrics-server", pkg: "sigs.k8s.io/metrics-server/cmd/metrics-server", takes: "2 minutes"}
-	helmTool    = tool{name: "helm", module: "helm.sh/helm/v4", pkg: "helm.sh/helm/v4/cmd/helm", takes: "4 minutes",
+	// They share a version, a lock file and most packages: the second takes half a minute.
+	kedaTool        = kedaProgram("keda", "operator", "3 minutes")
+	kedaAdapterTool = kedaProgram("keda-adapter", "adapter", "half a minute")
+	helmTool        = tool{name: "helm", module: "helm.sh/helm/v4", pkg: "helm.sh/helm/v4/cmd/helm", takes: "4 minutes",
 		ldflags: "-X helm.sh/helm/v4/internal/version.version=VERSION"}
 	pauseTool = tool{name: "pause", pkg: "./pause", takes: "seconds"}
 )
+
+func kedaProgram(name, command, takes string) tool {
+	const module = "github.com/kedacore/keda/v2"
+	return tool{name: name, folder: "keda", module: module, pkg: module + "/cmd/" + command, takes: takes,
+		ldflags: "-X " + module + "/version.Version=VERSION"}
+}
 
 // sourceDir is tests/cluster: the programs are built where this one was.
 var sourceDir = func() string {
@@ -54,7 +66,11 @@ func (t tool) dir() string {
 	if t.module == "" {
 		return sourceDir
 	}
-	return filepath.Join(sourceDir, t.name)
+	return t.sources()
+}
+
+func (t tool) sources() string {
+	return filepath.Join(sourceDir, cmp.Or(t.folder, t.name))
 }
 
 // path is where the binary is or will be: the folder's name has the hash of
@@ -70,7 +86,7 @@ func (t tool) path() (string, error) {
 	}
 	sum := sha256.New()
 	fmt.Fprintln(sum, runtime.Version(), runtime.GOARCH, t.ldflags)
-	sources, err := filepath.Glob(filepath.Join(sourceDir, t.name, "*"))
+	sources, err := filepath.Glob(filepath.Join(t.sources(), "*"))
 	if err != nil || len(sources) == 0 {
 		return "", fmt.Errorf("no sources of %s in %s", t.name, sourceDir)
 	}
@@ -95,6 +111,19 @@ func (t tool) version() (string, error) {
 		return "", fmt.Errorf("%s is not in %s/go.mod", t.module, t.dir())
 	}
 	return string(match[1]), nil
+}
+
+// download returns the folder of the pinned module's files, for what a build has no part of.
+func (t tool) download(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", t.module)
+	cmd.Dir = t.dir()
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output() // a failure is said here, too
+	var module struct{ Dir, Error string }
+	if json.Unmarshal(out, &module) != nil || module.Dir == "" {
+		return "", fmt.Errorf("downloading %s: %v %s", t.module, err, module.Error)
+	}
+	return module.Dir, nil
 }
 
 // build returns the binary and builds it first if it isn't there.

@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	pauseImage   = "modelwright.dev/pause:1"
-	dnsImage     = "modelwright.dev/coredns:1" // manifests/dns.yaml names it
-	s3Image      = "modelwright.dev/versitygw:1.8.0"
-	metricsImage = "modelwright.dev/metrics-server:0.9.0"
+	pauseImage       = "modelwright.dev/pause:1"
+	dnsImage         = "modelwright.dev/coredns:1" // manifests/dns.yaml names it
+	s3Image          = "modelwright.dev/versitygw:1.8.0"
+	metricsImage     = "modelwright.dev/metrics-server:0.9.0"
+	kedaImage        = "modelwright.dev/keda:2.20.2"
+	kedaAdapterImage = "modelwright.dev/keda-adapter:2.20.2"
 )
 
 // load imports archives on every node.
@@ -127,7 +129,7 @@ func s3(ctx context.Context, args []string) error {
 		}
 	}
 	c.say("waiting for the S3 store")
-	if _, err := c.kubectl(ctx, "", "-n", "s3", "rollout", "status", "deployment/versitygw", "--timeout=5m"); err != nil {
+	if err := c.rolledOut(ctx, "s3", "versitygw"); err != nil {
 		return err
 	}
 	fmt.Println("http://versitygw.s3.svc.cluster.local:7070")
@@ -135,8 +137,6 @@ func s3(ctx context.Context, args []string) error {
 }
 
 // metricsServer starts what kubectl top and a HorizontalPodAutoscaler ask.
-// The API is registered when somebody can answer for it: until then discovery
-// would fail for everybody, and no namespace could be deleted.
 func metricsServer(ctx context.Context, args []string) error {
 	name, _ := splitName(args)
 	c, err := openRunning(name)
@@ -147,12 +147,62 @@ func metricsServer(ctx context.Context, args []string) error {
 		return err
 	}
 	c.say("waiting for the second measurement, 10 s after the first")
-	if _, err := c.kubectl(ctx, "", "-n", "kube-system", "rollout", "status", "deployment/metrics-server", "--timeout=5m"); err != nil {
+	if err := c.rolledOut(ctx, "kube-system", "metrics-server"); err != nil {
 		return err
 	}
-	if err := c.applyFile(ctx, "manifests/metrics-api.yaml"); err != nil {
+	return c.register(ctx, "v1beta1.metrics.k8s.io", "manifests/metrics-api.yaml")
+}
+
+// keda starts what makes a HorizontalPodAutoscaler of a ScaledObject, and
+// does the way to zero and back itself.
+func keda(ctx context.Context, args []string) error {
+	name, _ := splitName(args)
+	c, err := openRunning(name)
+	if err != nil {
 		return err
 	}
-	_, err = c.kubectl(ctx, "", "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=5m")
+	module, err := kedaTool.download(ctx)
+	if err != nil {
+		return err
+	}
+	// It watches each of these types, and ends where one is missing.
+	types := filepath.Join(module, "config", "crd", "bases")
+	for _, args := range [][]string{
+		{"apply", "--server-side", "--force-conflicts", "-f", types},
+		{"wait", "--for=condition=Established", "-f", types, "--timeout=1m"},
+	} {
+		if _, err := c.kubectl(ctx, "", args...); err != nil {
+			return err
+		}
+	}
+	if err := c.install(ctx, kedaTool, kedaImage, "manifests/keda.yaml"); err != nil {
+		return err
+	}
+	c.say("waiting for KEDA and the certificates that it makes")
+	if err := c.rolledOut(ctx, "keda", "keda-operator"); err != nil {
+		return err
+	}
+	if err := c.install(ctx, kedaAdapterTool, kedaAdapterImage, "manifests/keda-adapter.yaml"); err != nil {
+		return err
+	}
+	if err := c.rolledOut(ctx, "keda", "keda-metrics-apiserver"); err != nil {
+		return err
+	}
+	return c.register(ctx, "v1beta1.external.metrics.k8s.io", "manifests/keda-api.yaml")
+}
+
+func (c *cluster) rolledOut(ctx context.Context, namespace, deployment string) error {
+	_, err := c.kubectl(ctx, "", "-n", namespace, "rollout", "status", "deployment/"+deployment, "--timeout=5m")
+	return err
+}
+
+// register has the API server pass questions on. That is done when somebody
+// can answer: until then discovery would fail for everybody, and no namespace
+// could be deleted.
+func (c *cluster) register(ctx context.Context, api, manifest string) error {
+	if err := c.applyFile(ctx, manifest); err != nil {
+		return err
+	}
+	_, err := c.kubectl(ctx, "", "wait", "--for=condition=Available", "apiservice/"+api, "--timeout=5m")
 	return err
 }

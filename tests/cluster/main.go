@@ -20,6 +20,7 @@ const usage = `usage: cluster COMMAND NAME [flags]
   load NAME FILE.tar...      import images on every node
   s3 NAME                    build, load and start the S3 store
   metrics-server NAME        the same for what kubectl top and autoscalers ask
+  keda NAME                  the same for KEDA
   image [flags]              assemble an image (cluster image -h lists the flags)
 `
 
@@ -34,6 +35,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"load":           load,
 	"s3":             s3,
 	"metrics-server": metricsServer,
+	"keda":           keda,
 	"image":          image,
 
 	"enter":         enter,

@@ -152,12 +152,14 @@ func TestParseLdd(t *testing.T) {
 }
 
 func TestToolVersionsArePinned(t *testing.T) {
-	for _, tool := range []tool{kubernetesTool, corednsTool, versitygwTool, metricsTool, helmTool} {
+	for _, tool := range []tool{kubernetesTool, corednsTool, versitygwTool, metricsTool, kedaTool, kedaAdapterTool, helmTool} {
 		if version, err := tool.version(); err != nil || !strings.HasPrefix(version, "v") {
 			t.Errorf("%s: %q %v", tool.name, version, err)
 		}
 	}
-	for image, tool := range map[string]tool{s3Image: versitygwTool, metricsImage: metricsTool} {
+	for image, tool := range map[string]tool{
+		s3Image: versitygwTool, metricsImage: metricsTool, kedaImage: kedaTool, kedaAdapterImage: kedaAdapterTool,
+	} {
 		if version, _ := tool.version(); !strings.HasSuffix(image, ":"+version[1:]) {
 			t.Errorf("%s is not %s", image, version)
 		}
