@@ -29,7 +29,7 @@ pub fn router(table: Arc<Table>, ready: watch::Receiver<bool>, phase: watch::Rec
     let metrics = move || async move {
         let table = metered;
         for deployment in table.all().values() {
-            table.metrics.held(&deployment.name, deployment.held());
+            table.metrics.held(&deployment.name, deployment.held(), deployment.present());
         }
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         ([(header::CONTENT_TYPE, kind)], table.metrics.render())

@@ -59,6 +59,10 @@ impl Demand {
         inner.present = inner.present.saturating_sub(1);
     }
 
+    pub fn present(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).present
+    }
+
     pub fn counted(&self, now: Duration) -> Counted {
         let inner = self.at(now);
         Counted { arrivals: inner.arrivals, request_seconds: inner.request_seconds }

@@ -157,6 +157,11 @@ impl Deployment {
         self.queue.len()
     }
 
+    /// Requests that run or wait.
+    pub fn present(&self) -> u64 {
+        self.demand.present()
+    }
+
     /// A number for each request, also of those that are sent again.
     pub fn ticket(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)

@@ -154,6 +154,7 @@ struct Families {
     seconds: Family<ByRevision, Histogram, Seconds>,
     in_flight: Family<ByRevision, Gauge>,
     held: Family<ByDeployment, Gauge>,
+    present: Family<ByDeployment, Gauge>,
     retries: Family<ByDeployment, Counter>,
     refused: Family<ByReason, Counter>,
     shadow_requests: Family<ByOutcome, Counter>,
@@ -192,6 +193,7 @@ impl Default for Metrics {
             seconds: Family::new_with_constructor(Seconds),
             in_flight: Family::default(),
             held: Family::default(),
+            present: Family::default(),
             retries: Family::default(),
             refused: Family::default(),
             shadow_requests: Family::default(),
@@ -205,6 +207,8 @@ impl Default for Metrics {
         registry.register("request_duration_seconds", help, families.seconds.clone());
         registry.register("upstream_in_flight", "Requests that pods work on", families.in_flight.clone());
         registry.register("held_requests", "Requests that wait for a pod", families.held.clone());
+        let help = "Requests that wait for a pod, or that pods work on";
+        registry.register("requests_in_flight", help, families.present.clone());
         registry.register("retries", "Requests that were sent again", families.retries.clone());
         registry.register(
             "refused",
@@ -234,9 +238,11 @@ impl Metrics {
         self.routes.set(count as i64);
     }
 
-    pub fn held(&self, deployment: &str, count: usize) {
+    /// `present`: those that run, too.
+    pub fn held(&self, deployment: &str, held: usize, present: u64) {
         let labels = ByDeployment { deployment: deployment.into() };
-        self.families.held.get_or_create(&labels).set(count as i64);
+        self.families.held.get_or_create(&labels).set(held as i64);
+        self.families.present.get_or_create(&labels).set(present as i64);
     }
 
     pub fn retried(&self, deployment: &str) {
@@ -253,6 +259,7 @@ impl Metrics {
     pub fn forget(&self, deployment: &str) {
         let labels = ByDeployment { deployment: deployment.into() };
         self.families.held.remove(&labels);
+        self.families.present.remove(&labels);
         self.families.retries.remove(&labels);
         for reason in Refused::ALL {
             let labels = ByReason { deployment: deployment.into(), reason: reason.as_str() };

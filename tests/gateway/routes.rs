@@ -240,6 +240,8 @@ async fn metrics_name_deployments_and_revisions_that_have_a_route() {
         text.contains(r#"modelwright_gateway_refused_total{deployment="",reason="unknown"} 3"#),
         "{text}"
     );
+    // Also where nothing is asked: who scales by it must tell that from a failure.
+    assert!(text.contains(r#"modelwright_gateway_requests_in_flight{deployment="m"} 0"#), "{text}");
     assert!(!text.contains("\"x\""));
     gateway.table.set_route(route("m", 2, &[(2, 100)]));
     assert!(!get(gateway.admin, "g", "/metrics").await.text().contains("r1"));

@@ -11,7 +11,9 @@ fn what_runs_and_waits_is_counted_over_time() {
     demand.enter(at(1.0));
     demand.arrived(at(2.0));
     demand.enter(at(2.0));
+    assert_eq!(demand.present(), 2);
     demand.leave(at(3.0));
+    assert_eq!(demand.present(), 1);
     demand.leave(at(6.0));
     // One second alone, one of two, three of one.
     assert_eq!(demand.counted(at(60.0)), Counted { arrivals: 2, request_seconds: 6.0 });

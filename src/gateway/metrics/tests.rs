@@ -5,7 +5,7 @@ use crate::telemetry::page;
 fn the_page_lists_exactly_what_is_served() {
     let metrics = Metrics::default();
     metrics.arm("m", 1).answered(Code::Ok, Duration::from_millis(1));
-    metrics.held("m", 1);
+    metrics.held("m", 1, 1);
     metrics.retried("m");
     metrics.refused("m", Refused::Memory);
     let shadow = metrics.shadow("m", 2);
