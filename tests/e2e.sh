@@ -23,11 +23,15 @@ if [ -z "${KUBECONFIG:-}" ]; then
     own=1
     "$cluster" up "$NAME" --audit --gpus=2 > /dev/null
     eval "$("$cluster" env "$NAME")"
-    # Ready after its second measurement: meanwhile the rest is installed.
+    # Ready after its second measurement, or once it has its certificates: meanwhile the rest is installed.
     "$cluster" metrics-server "$NAME" &
+    metrics=$!
+    "$cluster" keda "$NAME" &
+    keda=$!
     tests/tools/install.sh "$cluster" "$NAME" "${cache[@]}" > /dev/null
     "$cluster" s3 "$NAME" > /dev/null
-    wait $!
+    wait $metrics
+    wait $keda
 else
     echo "using KUBECONFIG: it must be able to pull modelwright.dev/modelwright:$version and modelwright-server:$version"
     helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait --timeout 5m "${cache[@]}"

@@ -1,4 +1,5 @@
-//! Who sets the number of pods without `spec.autoscaling`: a HorizontalPodAutoscaler.
+//! Who sets the number of pods without `spec.autoscaling`: a HorizontalPodAutoscaler, or KEDA, which takes it to zero,
+//! too.
 
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -7,7 +8,7 @@ use modelwright::api::ModelDeployment;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Helper, RELU, Space, in_namespace, question, says, wait};
+use crate::support::{Helper, RELU, Space, in_namespace, question, says, slow, wait};
 
 /// With the example's HorizontalPodAutoscaler, and metrics-server: half a minute up, half a minute down.
 #[tokio::test]
@@ -53,6 +54,60 @@ async fn a_horizontal_pod_autoscaler_is_obeyed_and_never_fought() {
         space.serves_on("model", 1, RELU).await;
     })
     .await;
+}
+
+/// With the example's ScaledObject, which asks the gateways: nobody there, a pod when a request waits, another when there
+/// are two at a time, and nobody again.
+#[tokio::test]
+async fn keda_scales_by_the_gateways_metric_to_zero_and_back() {
+    in_namespace("keda", async |space| {
+        let mut spec = space.spec(&space.file("slow/model.onnx", &slow()).await);
+        // So that two who ask all the time are nearly always there, and leave the machine to other tests.
+        spec["resources"]["limits"]["cpu"] = json!("200m");
+        space.apply("model", &spec).await;
+        space.until_ready("model").await;
+        space.answers("model", 1, RELU).await;
+        println!("{}", space.kubectl(&["scale", "mdep/model", "--replicas=1"]));
+        for object in scaled_object(&space.name) {
+            space.apply_object(&object).await;
+        }
+        space.until("model", |d| has(d, 0)).await;
+        let by_whom = ["writes spec.replicas through the scale subresource"];
+        space.until("model", |d| says(d, "ScalingActive", "False", "ExternallyScaled", &by_whom)).await;
+        space.until("model", |d| says(d, "Ready", "False", "NoReplicas", &[])).await;
+
+        space.helper.start_load(&space.name, &space.inference_url("model"), &question()).await;
+        space.until("model", |d| has(d, 2)).await;
+        println!("{}", space.kubectl(&["describe", "scaledobjects,hpa"]));
+        // As GitOps applies again what never named the number.
+        space.apply("model", &spec).await;
+        let ready = space.until_ready("model").await;
+        assert_eq!(ready.spec.replicas, Some(2));
+        assert_eq!(writers_of_replicas(&ready), NOBODY);
+        let summary = space.helper.stop_load(&space.name).await;
+        println!("{} requests", summary.sent);
+        assert_eq!(summary.failed, 0, "{:#?}", summary.failures);
+
+        space.until("model", |d| has(d, 0)).await;
+        assert_eq!(writers_of_replicas(&space.get("model").await), NOBODY);
+        // A single request is enough.
+        space.serves_on("model", 1, RELU).await;
+    })
+    .await;
+}
+
+/// What the example has beside the model, for this one: a pod for each request, and none after five seconds.
+fn scaled_object(namespace: &str) -> Vec<Value> {
+    let text = include_str!("../../examples/keda.yaml").replace("tagger", "model");
+    let text = text.replace(".default.", &format!(".{namespace}."));
+    let documents = serde_yaml::Deserializer::from_str(&text);
+    let objects = documents.map(|document| Value::deserialize(document).expect("YAML"));
+    let mut objects: Vec<_> = objects.filter(|object| object["kind"] != "ModelDeployment").collect();
+    let found = objects.iter_mut().find(|object| object["kind"] == "ScaledObject").expect("the example's");
+    found["spec"]["maxReplicaCount"] = json!(2);
+    found["spec"]["cooldownPeriod"] = json!(5);
+    found["spec"]["triggers"][0]["metadata"]["targetValue"] = json!("1");
+    objects
 }
 
 /// The example's, of this model and with two pods at most. It goes by the last measurement alone.

@@ -46,15 +46,37 @@ pub fn weights(values: [f32; 4]) -> Vec<u8> {
 /// `y = x + max(a tensor of so many FP32)`: nothing on disk, gigabytes in memory.
 pub fn hungry(elements: i64) -> Vec<u8> {
     let shape = msg().bytes(1, &varint(1)).int(2, 7).text(8, "shape").bytes(7, &varint(elements as u64));
-    let named = |inputs: &[&str], output: &str, operator: &str| {
-        let node = inputs.iter().fold(msg(), |n, i| n.text(1, i));
-        node.text(2, output).text(4, operator)
-    };
-    let keepdims: Msg = msg().text(1, "keepdims").int(3, 0).int(20, 2);
     let nodes = [
         named(&["shape"], "c", "ConstantOfShape"),
-        named(&["c"], "m", "ReduceMax").msg(5, keepdims),
+        named(&["c"], "m", "ReduceMax").msg(5, keepdims(0)),
         named(&["x", "m"], "y", "Add"),
     ];
     model(graph(&nodes, &[shape])).0
+}
+
+/// `y = Relu(x)`, and the product of two matrices that nothing uses: milliseconds of a core.
+pub fn slow() -> Vec<u8> {
+    let side = varint(1024);
+    let shape =
+        msg().bytes(1, &varint(2)).int(2, 7).text(8, "shape").bytes(7, &[side.clone(), side].concat());
+    let nodes = [
+        // Of x: a product of constants would be made once.
+        named(&["x"], "m", "ReduceMax").msg(5, keepdims(1)),
+        named(&["m", "shape"], "w", "Expand"),
+        named(&["w", "w"], "product", "MatMul"),
+        named(&["product"], "p", "ReduceMax").msg(5, keepdims(0)),
+        named(&["p", "p"], "zero", "Sub"),
+        named(&["x"], "r", "Relu"),
+        named(&["r", "zero"], "y", "Add"),
+    ];
+    model(graph(&nodes, &[shape])).0
+}
+
+fn named(inputs: &[&str], output: &str, operator: &str) -> Msg {
+    let node = inputs.iter().fold(msg(), |n, i| n.text(1, i));
+    node.text(2, output).text(4, operator)
+}
+
+fn keepdims(value: i64) -> Msg {
+    msg().text(1, "keepdims").int(3, value).int(20, 2)
 }

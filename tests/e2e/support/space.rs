@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::FutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use modelwright::api::ModelDeployment;
 use serde::de::DeserializeOwned;
@@ -162,6 +162,17 @@ impl Space {
 
     pub async fn apply(&self, name: &str, spec: &Value) {
         self.try_apply(name, spec).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Of any type; a field that it has not is an error.
+    pub async fn apply_object(&self, body: &Value) {
+        let object: DynamicObject = serde_json::from_value(body.clone()).expect("an object");
+        let types = object.types.as_ref().expect("its type");
+        let resource = ApiResource::from_gvk(&types.try_into().expect("a type"));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.name, &resource);
+        let params = PatchParams::apply("test").force().validation_strict();
+        let name = object.metadata.name.as_deref().expect("a name");
+        api.patch(name, &params, &Patch::Apply(body)).await.unwrap_or_else(|e| panic!("{body}: {e}"));
     }
 
     pub async fn annotate(&self, name: &str, key: &str, value: &str) {
