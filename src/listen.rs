@@ -116,11 +116,19 @@ pub struct Patience {
     pub age: Option<Duration>,
     /// At a time.
     pub connections: usize,
+    /// Without it, HTTP/1 only.
+    pub http2: bool,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { headers: HEADER_TIMEOUT, stall: STALL_TIMEOUT, age: None, connections: MAX_CONNECTIONS }
+        Self {
+            headers: HEADER_TIMEOUT,
+            stall: STALL_TIMEOUT,
+            age: None,
+            connections: MAX_CONNECTIONS,
+            http2: true,
+        }
     }
 }
 
@@ -237,6 +245,9 @@ async fn connection(
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    if !patience.http2 {
+        builder = builder.http1_only();
+    }
     builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.headers);
     builder
         .http2()

@@ -158,7 +158,7 @@ async fn keep(revision: String, source: PinnedSource, folders: Folders, env: Env
             // Later tries keep the reason in view until bytes flow again.
             status.fetching(0).await;
         }
-        let near = Near::of(&source, &env).await;
+        let near = Near::of(&source, &env);
         match watched(&source, &incoming, &ready, &env, near.as_ref(), &status).await {
             Ok(fetched) => {
                 let seconds = status.start.elapsed().as_secs_f64();

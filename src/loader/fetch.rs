@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::io::AsyncWriteExt;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::cache::{Cached, Near};
 use super::digest::{hex, whole};
@@ -118,12 +118,16 @@ async fn attempt(
 }
 
 /// From the node cache, if the store still gives us the pinned file: a credential that was withdrawn is withdrawn here,
-/// too. One byte says so as well as HEAD, which tells of no version on some stores; both are asked at once.
+/// too. One byte says so as well as HEAD, which tells of no version on some stores.
 async fn cached(source: &Source, near: Option<&Near>, name: &str, file: &PinnedFile) -> Option<Cached> {
-    let near = near.filter(|_| file.size > 0)?;
-    let (readable, cached) = tokio::join!(source.read(name, file, 0..1), near.get(file));
-    readable.ok()?;
-    cached
+    let cached = near.filter(|_| file.size > 0)?.get(file).await?;
+    match source.read(name, file, 0..1).await {
+        Ok(_) => Some(cached),
+        Err(error) => {
+            debug!(%error, "not taken from the node cache: the source does not give its first byte");
+            None
+        }
+    }
 }
 
 /// A folder left by an earlier run of the loader: taken when its bytes are the right ones.

@@ -80,11 +80,7 @@ impl Node {
     }
 
     fn pod(&self, token: &str) -> Pod {
-        let root = temp();
-        write(&root.path().join("token"), token);
-        let access = Access { address: format!("http://{}", self.loaders), token: root.path().join("token") };
-        let env = Env { cache: Some(access), ..env(root.path()) };
-        Pod::start_in(root, env)
+        pod_beside(self.loaders, token)
     }
 
     async fn metrics(&self) -> String {
@@ -108,6 +104,15 @@ impl Node {
         }
         panic!("never {count} {result}: {}", self.metrics().await);
     }
+}
+
+/// A pod on the node of this cache.
+fn pod_beside(cache: SocketAddr, token: &str) -> Pod {
+    let root = temp();
+    write(&root.path().join("token"), token);
+    let access = Access { address: format!("http://{cache}"), token: root.path().join("token") };
+    let env = Env { cache: Some(access), ..env(root.path()) };
+    Pod::start_in(root, env)
 }
 
 async fn get(url: &str) -> (u16, String) {
@@ -168,12 +173,12 @@ async fn another_namespace_gets_nothing_whatever_it_knows() {
     let size = small().len() as u64;
     // The same source and pin, so the same key.
     let (sent, _) = store.sends(fetched(&node.pod(RIVAL.0), &store.source)).await;
-    assert_eq!(sent, 1 + size);
+    assert_eq!(sent, size);
     assert_eq!(node.count("hit").await, 0);
     node.until("stored", 2).await;
     for token in ["nobody's", "for the API", "a person's", ""] {
         let (sent, _) = store.sends(fetched(&node.pod(token), &store.source)).await;
-        assert_eq!(sent, 1 + size, "{token:?}");
+        assert_eq!(sent, size, "{token:?}");
     }
     assert_eq!((node.count("hit").await, node.count("stored").await), (0, 2));
     assert!(node.count("unauthenticated").await >= 4);
@@ -193,7 +198,7 @@ async fn what_the_store_no_longer_gives_is_not_taken_from_the_node() {
 }
 
 #[tokio::test]
-async fn bytes_that_rot_on_the_node_are_fetched_again() {
+async fn bytes_that_rot_on_the_node_are_fetched_and_kept_anew() {
     let (node, store) = (Node::start(1 << 20).await, Store::start(small()).await);
     fetched(&node.pod(TEAM.0), &store.source).await;
     node.until("stored", 1).await;
@@ -204,8 +209,39 @@ async fn bytes_that_rot_on_the_node_are_fetched_again() {
     std::fs::write(kept, rotten).unwrap();
     let pod = node.pod(TEAM.0);
     fetched(&pod, &store.source).await;
-    assert_eq!(node.count("hit").await, 1);
     assert_eq!(std::fs::read(pod.file("revisions/fraud-r1/m.onnx")).unwrap(), small());
+    node.until("stored", 2).await;
+    let third = node.pod(TEAM.0);
+    let (sent, _) = store.sends(fetched(&third, &store.source)).await;
+    assert_eq!((sent, node.count("hit").await), (1, 2));
+}
+
+#[tokio::test]
+async fn a_cache_that_falls_silent_is_left_for_the_store() {
+    let store = Store::start(small()).await;
+    let size = small().len();
+    let cache = Server::start(move |_| {
+        let digest = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
+        Reply { stall: Some(3), ..Reply::new(200, vec![0; size]) }.with("repr-digest", digest)
+    })
+    .await;
+    let pod = pod_beside(cache.address, TEAM.0);
+    fetched(&pod, &store.source).await;
+    assert_eq!(std::fs::read(pod.file("revisions/fraud-r1/m.onnx")).unwrap(), small());
+}
+
+#[tokio::test]
+async fn a_cache_that_is_out_of_order_is_asked_once() {
+    let files = Files::default();
+    let (model, weights) = with_external_data(3, 2);
+    files.put("/m.onnx", File::new(model, "\"m\""));
+    files.put("/weights.bin", File::new(vec![7; weights as usize], "\"w\""));
+    let server = serve(&files).await;
+    let source = pinned(&request(&server.url("/m.onnx")), &env(temp().path())).await;
+    assert_eq!(source.files.len(), 2);
+    let cache = Server::start(|_| Reply::new(503, "")).await;
+    fetched(&pod_beside(cache.address, TEAM.0), &source).await;
+    assert_eq!(cache.log().len(), 1, "{:?}", cache.log());
 }
 
 #[tokio::test]

@@ -1,36 +1,40 @@
 //! The loader's side. Nothing here fails a fetch: without an answer in time the store is asked, as without a cache.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use reqwest::{Body, Client, Response, StatusCode};
+use futures::stream::try_unfold;
+use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tokio::fs;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
 use super::super::client::{cause, transport};
 use super::super::digest::hex;
 use super::super::source::Stream;
 use super::super::{Env, LoadError, Result};
-use super::chunks;
 use super::serve::{REPR_DIGEST, parse_repr_digest, repr_digest};
+use super::{chunks, patience};
 use crate::formats::{PinnedFile, PinnedSource};
 
 /// It is on this node, or nobody answers: packets to a Service without a pod here are dropped.
 const CONNECT: Duration = Duration::from_millis(300);
 /// Until it has asked the API server whose token it was.
 const ANSWER: Duration = Duration::from_secs(4);
-/// Of a file that is brought there; a disk that takes 10 MB a second is given up.
-const SLOWEST: u64 = 10_000_000;
+/// Between two chunks: it reads a disk of this node.
+const SILENCE: Duration = Duration::from_secs(5);
 
-/// The node's cache, for one pinned source.
+/// The node's cache, for one try to fetch a pinned source.
 pub(in super::super) struct Near {
     client: Client,
     address: String,
-    token: String,
+    token: PathBuf,
     question: Vec<u8>,
+    /// It did not answer as it should: a model of many files must not wait for that again and again.
+    broken: AtomicBool,
 }
 
 /// A file that is there, and the sha256 that it had when it came.
@@ -40,14 +44,16 @@ pub(in super::super) struct Cached {
 }
 
 impl Near {
-    /// None: there is no cache, or it would be no nearer than the source.
-    pub async fn of(pinned: &PinnedSource, env: &Env) -> Option<Self> {
+    /// None: there is no cache, or it would be no nearer than the source, or the store could not say whether the file is
+    /// still what was pinned.
+    pub fn of(pinned: &PinnedSource, env: &Env) -> Option<Self> {
         let access = env.cache.as_ref().filter(|_| !pinned.request.uri.starts_with("pvc://"))?;
-        let token = fs::read_to_string(&access.token).await.ok()?.trim().to_owned();
+        if !pinned.immutable {
+            return None;
+        }
         let client = Client::builder()
             .tls_certs_only([])
             .connect_timeout(CONNECT)
-            .read_timeout(env.stall)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -57,54 +63,72 @@ impl Near {
         (question.request.secret_name, question.request.ca_bundle_name) = (None, None);
         let question = serde_json::to_vec(&question).ok()?;
         let address = access.address.trim_end_matches('/').to_owned();
-        Some(Self { client, address, token, question })
+        let token = access.token.clone();
+        Some(Self { client, address, token, question, broken: AtomicBool::new(false) })
     }
 
     pub async fn get(&self, file: &PinnedFile) -> Option<Cached> {
-        let asked = self.client.get(self.url(file)).bearer_auth(&self.token).send();
-        let answer = match timeout(ANSWER, asked).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(e)) => {
-                debug!(error = cause(&e), "the node cache can't be reached");
-                return None;
-            }
-            Err(_) => return None,
-        };
-        if answer.status() != StatusCode::OK || answer.content_length() != Some(file.size) {
+        if self.broken.load(Ordering::Relaxed) {
             return None;
         }
-        let sha256 = digest_of(&answer)?;
+        let answer = match self.ask(self.client.get(self.url(file)), ANSWER).await {
+            Ok(answer) if answer.status() == StatusCode::OK => answer,
+            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return None,
+            Ok(answer) => {
+                info!(status = answer.status().as_u16(), "the node cache refuses");
+                self.broken.store(true, Ordering::Relaxed);
+                return None;
+            }
+            Err(error) => {
+                debug!(%error, "the node cache does not answer");
+                self.broken.store(true, Ordering::Relaxed);
+                return None;
+            }
+        };
+        let sha256 = digest_of(&answer).filter(|_| answer.content_length() == Some(file.size))?;
         let shown = format!("the node cache's {}", file.path);
-        let stream = answer.bytes_stream().map(move |chunk| chunk.map_err(|e| transport(&shown, &e))).boxed();
-        Some(Cached { stream, sha256 })
+        let end = Instant::now() + patience(file.size);
+        let stream = try_unfold((answer, shown), move |(mut answer, shown)| async move {
+            let left = SILENCE.min(end.saturating_duration_since(Instant::now()));
+            match timeout(left, answer.chunk()).await {
+                Ok(Ok(chunk)) => Ok(chunk.map(|chunk| (chunk, (answer, shown)))),
+                Ok(Err(e)) => Err(transport(&shown, &e)),
+                Err(_) => Err(LoadError::Unavailable(format!("{shown}: it comes too slowly"))),
+            }
+        });
+        Some(Cached { stream: stream.boxed(), sha256 })
     }
 
-    /// For the next pod. A file that stands there already is not sent again.
+    /// For the next pod.
     pub async fn put(&self, file: &PinnedFile, sha256: &str, path: &Path) {
+        if self.broken.load(Ordering::Relaxed) {
+            return;
+        }
         match self.send(file, sha256, path).await {
             Ok(status) if status.is_success() => info!(file = file.path, "kept in the node cache"),
             Ok(status) => info!(file = file.path, status = status.as_u16(), "not kept in the node cache"),
-            Err(error) => info!(file = file.path, error = %error, "not kept in the node cache"),
+            Err(error) => info!(file = file.path, error, "not kept in the node cache"),
         }
     }
 
-    async fn send(&self, file: &PinnedFile, sha256: &str, path: &Path) -> Result<StatusCode> {
-        let bytes = fs::File::open(path).await;
-        let bytes = bytes.map_err(|e| LoadError::Unavailable(format!("{}: {e}", path.display())))?;
+    async fn send(&self, file: &PinnedFile, sha256: &str, path: &Path) -> Result<StatusCode, String> {
+        let bytes = fs::File::open(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
         let asked = self
             .client
             .put(self.url(file))
-            .bearer_auth(&self.token)
             .header("content-length", file.size)
             .header(REPR_DIGEST, repr_digest(sha256))
-            .body(Body::wrap_stream(chunks(bytes)))
-            .send();
-        let patience = ANSWER + Duration::from_secs(file.size / SLOWEST);
-        match timeout(patience, asked).await {
-            Ok(answer) => Ok(answer.map_err(|e| transport("the node cache", &e))?.status()),
-            Err(_) => {
-                Err(LoadError::Unavailable(format!("it did not take {} bytes in {patience:?}", file.size)))
-            }
+            .body(Body::wrap_stream(chunks(bytes)));
+        Ok(self.ask(asked, patience(file.size)).await?.status())
+    }
+
+    /// The kubelet renews the token while a fetch lasts.
+    async fn ask(&self, request: RequestBuilder, within: Duration) -> Result<Response, String> {
+        let token = fs::read_to_string(&self.token).await;
+        let token = token.map_err(|e| format!("{}: {e}", self.token.display()))?;
+        match timeout(within, request.bearer_auth(token.trim()).send()).await {
+            Ok(answer) => answer.map_err(|e| cause(&e)),
+            Err(_) => Err(format!("nothing within {within:?}")),
         }
     }
 

@@ -19,6 +19,7 @@ mod store;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -29,6 +30,12 @@ pub(super) use client::{Cached, Near};
 pub use serve::{Options, run};
 
 const CHUNK: usize = 256 << 10;
+/// Of a transfer, in bytes a second, beside half a minute: a disk that is slower is no help.
+const SLOWEST: u64 = 10_000_000;
+
+fn patience(size: u64) -> Duration {
+    Duration::from_secs(30 + size / SLOWEST)
+}
 
 /// How a loader reaches it.
 #[derive(Clone, Debug)]

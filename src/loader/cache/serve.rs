@@ -14,25 +14,29 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::super::digest::hex;
-use super::chunks;
 use super::metrics::Metrics;
 use super::review::{Reviewer, Verdict};
-use super::store::{Key, Store, is_hash};
+use super::store::{Entry, Key, Store, is_hash};
+use super::{chunks, patience};
 use crate::listen::{Patience, Phase, serve};
 
 pub(super) const REPR_DIGEST: &str = "repr-digest";
 /// A loader that sends nothing for so long is gone.
 const STALL: Duration = Duration::from_secs(30);
-/// Pods of one node that load at a time; more find it busy, and ask their store.
-const CONNECTIONS: usize = 256;
+/// Pods of one node that load at a time; more find it busy, and ask their store. Each may have a question to the API
+/// server on its way, and some 400 KiB of a body that nobody has asked for yet.
+const CONNECTIONS: usize = 64;
+const PROBES: usize = 16;
 
 /// What the process is told.
 #[derive(Clone, Debug)]
@@ -74,10 +78,11 @@ pub async fn run(options: Options, bound: impl FnOnce(SocketAddr, SocketAddr)) -
     let address = |listener: &TcpListener| listener.local_addr().map_err(|e| e.to_string());
     bound(address(&loaders)?, address(&probes)?);
     let (_serving, phase) = watch::channel(Phase::Serving);
-    let patience = Patience { connections: CONNECTIONS, ..Patience::default() };
+    // HTTP/2 would let each connection bring a thousand requests, and megabytes before any was looked at.
+    let of = |connections| Patience { connections, http2: false, ..Patience::default() };
     tokio::join!(
-        serve(loaders, files, phase.clone(), patience),
-        serve(probes, admin, phase, Patience::default())
+        serve(loaders, files, phase.clone(), of(CONNECTIONS)),
+        serve(probes, admin, phase, of(PROBES))
     );
     Ok(())
 }
@@ -134,11 +139,12 @@ impl Cache {
 async fn read(State(cache): State<Arc<Cache>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     let served = async {
         let key = cache.key(&headers, &name).await?;
-        let Some((file, entry)) = cache.store.get(&key) else {
+        let (store, wanted) = (cache.store.clone(), key.clone());
+        let Some((file, entry)) = blocking(move || store.get(&wanted)).await? else {
             return Err(Refusal("miss", StatusCode::NOT_FOUND, "it is not here\n".into()));
         };
         let headers = [("content-length", entry.size.to_string()), (REPR_DIGEST, repr_digest(&entry.sha256))];
-        let body = Body::from_stream(chunks(tokio::fs::File::from_std(file)));
+        let body = Body::from_stream(checked(cache.store.clone(), key, entry, file));
         Ok(("hit", (headers, body).into_response()))
     };
     cache.answer(served.await)
@@ -148,18 +154,20 @@ async fn write(State(cache): State<Arc<Cache>>, Path(name): Path<String>, reques
     let (head, body) = request.into_parts();
     let served = async {
         let key = cache.key(&head.headers, &name).await?;
-        if cache.store.has(&key) {
-            return Ok(("present", StatusCode::NO_CONTENT.into_response()));
-        }
         let bad = |status, text: &str| Refusal("failed", status, format!("{text}\n"));
         let size = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let size: u64 = size.ok_or_else(|| bad(StatusCode::LENGTH_REQUIRED, "want Content-Length"))?;
         let wanted = head.headers.get(REPR_DIGEST).and_then(|v| parse_repr_digest(v.to_str().ok()?));
         let wanted = wanted.ok_or_else(|| bad(StatusCode::BAD_REQUEST, "want Repr-Digest: sha-256=:…:"))?;
-        let room = cache.store.room(size).ok_or_else(|| {
+        if cache.store.has(&key, &wanted) {
+            return Ok(("present", StatusCode::NO_CONTENT.into_response()));
+        }
+        let store = cache.store.clone();
+        let room = blocking(move || store.room(size)).await?.ok_or_else(|| {
             Refusal("full", StatusCode::INSUFFICIENT_STORAGE, format!("there is no room for {size} bytes\n"))
         })?;
-        let received = receive(body, size, &room.path).await;
+        let received = timeout(patience(size), receive(body, size, &room.path)).await;
+        let received = received.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let found = received.map_err(|e| bad(StatusCode::BAD_REQUEST, &e.to_string()))?;
         if found != wanted {
             return Err(bad(
@@ -167,13 +175,47 @@ async fn write(State(cache): State<Arc<Cache>>, Path(name): Path<String>, reques
                 "the bytes have another digest than Repr-Digest says",
             ));
         }
-        cache
-            .store
-            .keep(room, key, found)
-            .map_err(|e| bad(StatusCode::INSUFFICIENT_STORAGE, &e.to_string()))?;
+        let store = cache.store.clone();
+        let kept = blocking(move || store.keep(room, key, found)).await?;
+        kept.map_err(|e| bad(StatusCode::INSUFFICIENT_STORAGE, &e.to_string()))?;
         Ok(("stored", StatusCode::CREATED.into_response()))
     };
     cache.answer(served.await)
+}
+
+/// What asks the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|e| Refusal("failed", StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")))
+}
+
+/// A file as it was when it came. One that is not so any more goes, and its answer breaks off before its end: the loader
+/// asks its store, and brings it anew.
+fn checked(
+    store: Arc<Store>,
+    key: Key,
+    entry: Entry,
+    file: std::fs::File,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let mut hash = Sha256::new();
+    // One chunk late, so that the last leaves only when all are known to be right.
+    let mut held = None;
+    let end = futures::stream::once(async { Ok(None) });
+    chunks(tokio::fs::File::from_std(file)).map_ok(Some).chain(end).filter_map(move |chunk| {
+        std::future::ready(match chunk {
+            Ok(Some(chunk)) => {
+                hash.update(&chunk);
+                held.replace(chunk).map(Ok)
+            }
+            Ok(None) if hex(hash.clone()) == entry.sha256 => held.take().map(Ok),
+            Ok(None) => {
+                warn!(?key, "its bytes have changed on the disk");
+                store.forget(&key, &entry);
+                Some(Err(io::Error::other("the bytes have changed")))
+            }
+            Err(e) => Some(Err(e)),
+        })
+    })
 }
 
 /// Exactly so many bytes; their sha256.
@@ -182,7 +224,7 @@ async fn receive(body: Body, size: u64, path: &std::path::Path) -> io::Result<St
     let (mut hash, mut received) = (Sha256::new(), 0);
     let mut chunks = body.into_data_stream().map_err(io::Error::other);
     loop {
-        let next = tokio::time::timeout(STALL, chunks.next()).await;
+        let next = timeout(STALL, chunks.next()).await;
         let Some(chunk) = next.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.transpose()? else {
             break;
         };

@@ -69,6 +69,10 @@ impl Drop for Room {
     }
 }
 
+/// Far more than models have; a flood of tiny ones must not fill the memory.
+const MOST_FILES: usize = 10_000;
+/// Of the disk, this part stays free. A kubelet begins to evict at a tenth.
+const SPARED: u64 = 7;
 /// Where files stand while they are written. No namespace has a dot in its name.
 const INCOMING: &str = ".incoming";
 
@@ -110,25 +114,43 @@ impl Store {
         // Opened under the lock: what is evicted from now on can still be read to its end.
         match std::fs::File::open(self.path(key, &entry.sha256)) {
             Ok(file) => Some((file, entry)),
-            Err(_) => {
-                shelf.entries.remove(key);
-                shelf.bytes -= entry.size;
+            Err(e) => {
+                if e.kind() == io::ErrorKind::NotFound {
+                    shelf.entries.remove(key);
+                    shelf.bytes -= entry.size;
+                }
                 None
             }
         }
     }
 
-    pub fn has(&self, key: &Key) -> bool {
-        self.shelf().entries.contains_key(key)
+    pub fn has(&self, key: &Key, sha256: &str) -> bool {
+        self.shelf().entries.get(key).is_some_and(|entry| entry.sha256 == sha256)
     }
 
-    /// None: more than there could ever be, or others are being written.
+    /// Its bytes are no longer what they were.
+    pub fn forget(&self, key: &Key, bad: &Entry) {
+        let mut shelf = self.shelf();
+        if shelf.entries.get(key).is_some_and(|entry| entry.sha256 == bad.sha256) {
+            let _ = std::fs::remove_file(self.path(key, &bad.sha256));
+            shelf.entries.remove(key);
+            shelf.bytes -= bad.size;
+        }
+    }
+
+    /// None: more than there could ever be, or others are being written, or the disk is nearly full: what was evicted and
+    /// is still being read takes room, too, and so do other pods.
     pub fn room(self: &Arc<Self>, size: u64) -> Option<Room> {
         let mut shelf = self.shelf();
         if shelf.reserved.checked_add(size)? > self.limit {
             return None;
         }
         self.evict(&mut shelf, size);
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        if free.checked_sub(size)? < all / SPARED {
+            return None;
+        }
         shelf.reserved += size;
         shelf.turn += 1;
         let path = self.root.join(INCOMING).join(shelf.turn.to_string());
@@ -160,7 +182,7 @@ impl Store {
     }
 
     fn evict(&self, shelf: &mut Shelf, wanted: u64) {
-        while shelf.bytes + shelf.reserved + wanted > self.limit {
+        while shelf.bytes + shelf.reserved + wanted > self.limit || shelf.entries.len() >= MOST_FILES {
             let oldest = shelf.entries.iter().min_by_key(|(_, entry)| entry.used);
             let Some((key, entry)) = oldest.map(|(key, entry)| (key.clone(), entry.clone())) else { return };
             let _ = std::fs::remove_file(self.path(&key, &entry.sha256));
