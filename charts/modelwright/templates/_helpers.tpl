@@ -9,12 +9,16 @@ app.kubernetes.io/name: modelwright-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "modelwright.labels" -}}
-{{ include "modelwright.selector" . }}
+{{- define "modelwright.releaseLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: modelwright
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "modelwright.labels" -}}
+{{ include "modelwright.selector" . }}
+{{ include "modelwright.releaseLabels" . }}
 {{- end }}
 
 {{- define "modelwright.cacheSelector" -}}
@@ -24,10 +28,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "modelwright.cacheLabels" -}}
 {{ include "modelwright.cacheSelector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: modelwright
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "modelwright.releaseLabels" . }}
 {{- end }}
 
 {{- define "modelwright.image" -}}
