@@ -96,13 +96,16 @@ async fn keda_scales_by_the_gateways_metric_to_zero_and_back() {
     .await;
 }
 
+fn objects(yaml: &str) -> impl Iterator<Item = Value> {
+    let documents = serde_yaml::Deserializer::from_str(yaml);
+    documents.map(|document| Value::deserialize(document).expect("YAML"))
+}
+
 /// What the example has beside the model, for this one: a pod for each request, and none after five seconds.
 fn scaled_object(namespace: &str) -> Vec<Value> {
     let text = include_str!("../../examples/keda.yaml").replace("tagger", "model");
     let text = text.replace(".default.", &format!(".{namespace}."));
-    let documents = serde_yaml::Deserializer::from_str(&text);
-    let objects = documents.map(|document| Value::deserialize(document).expect("YAML"));
-    let mut objects: Vec<_> = objects.filter(|object| object["kind"] != "ModelDeployment").collect();
+    let mut objects: Vec<_> = objects(&text).filter(|object| object["kind"] != "ModelDeployment").collect();
     let found = objects.iter_mut().find(|object| object["kind"] == "ScaledObject").expect("the example's");
     found["spec"]["maxReplicaCount"] = json!(2);
     found["spec"]["cooldownPeriod"] = json!(5);
@@ -112,10 +115,9 @@ fn scaled_object(namespace: &str) -> Vec<Value> {
 
 /// The example's, of this model and with two pods at most. It goes by the last measurement alone.
 fn autoscaler() -> Value {
-    let documents = serde_yaml::Deserializer::from_str(include_str!("../../examples/hpa.yaml"));
-    let mut documents = documents.map(|document| Value::deserialize(document).expect("YAML"));
-    let mut found =
-        documents.find(|object| object["kind"] == "HorizontalPodAutoscaler").expect("the example's");
+    let mut objects = objects(include_str!("../../examples/hpa.yaml"));
+    let found = objects.find(|object| object["kind"] == "HorizontalPodAutoscaler");
+    let mut found = found.expect("the example's");
     found["metadata"]["name"] = json!("model");
     found["spec"]["scaleTargetRef"]["name"] = json!("model");
     found["spec"]["maxReplicas"] = json!(2);

@@ -100,10 +100,10 @@ pub fn operator_killed_at_each_step<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, (
     .boxed()
 }
 
-/// Of serving pods and gateways: what the test itself has there may stay.
 /// The client is on the other.
 const DRAINED: &str = "node-2";
 
+/// Of serving pods and gateways: what the test itself has there may stay.
 async fn drain(stage: &Stage<'_>) {
     for selector in ["modelwright.dev/role=serve", "modelwright.dev/component=gateway"] {
         let there = stage.pods(selector).await;
