@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::cache::Near;
-use super::fetch::{Fetched, fetch, reuse};
+use super::fetch::{Fetch, Fetched, reuse};
 use super::{Env, LoadError};
 use crate::formats::{Assignment, Assignments, FORMAT_VERSION, LoadPhase, LoadStatus, PinnedSource, paths};
 
@@ -200,7 +200,8 @@ async fn watched(
     status: &Status,
 ) -> Result<Fetched, LoadError> {
     let written = AtomicU64::new(0);
-    let mut fetch = pin!(fetch(source, incoming, ready, env, near, &written));
+    let fetch = Fetch { pinned: source, incoming, ready, env, written: &written };
+    let mut fetch = pin!(fetch.run(near));
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {

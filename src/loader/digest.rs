@@ -8,11 +8,20 @@ use sha2::{Digest, Sha256};
 use super::{LoadError, Result};
 
 pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+    hex_of(&hash.finalize())
+}
+
+pub(super) fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a String can't fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// 64 lower-case hex digits.
+pub(super) fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The digest of a model: its files as path and hex.
@@ -27,8 +36,7 @@ pub fn whole(files: &[(String, String)]) -> String {
 
 /// Refuses a digest that no bytes can have.
 pub(super) fn check(digest: &str) -> Result<()> {
-    let hex = digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
-    if hex.is_some_and(|hex| hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
+    if digest.strip_prefix("sha256:").is_some_and(is_hex) {
         return Ok(());
     }
     Err(LoadError::Digest(format!("model.digest {digest:?} is not sha256: and 64 lower-case hex digits")))

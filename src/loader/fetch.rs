@@ -28,93 +28,94 @@ pub(super) struct Fetched {
     pub from_cache: usize,
 }
 
-/// Fetches into `incoming`, verifies, and renames to `ready`; `written` counts bytes as they go. What goes wrong with
-/// the node cache's part is done again without it.
-pub(super) async fn fetch(
-    pinned: &PinnedSource,
-    incoming: &Path,
-    ready: &Path,
-    env: &Env,
-    near: Option<&Near>,
-    written: &AtomicU64,
-) -> Result<Fetched> {
-    let mut from_cache = 0;
-    match attempt(pinned, incoming, ready, env, near, written, &mut from_cache).await {
-        Err(error) if from_cache > 0 => {
-            warn!(%error, from_cache, "with files of the node cache; asking the source for all of them");
-            attempt(pinned, incoming, ready, env, None, written, &mut 0).await
-        }
-        done => done,
-    }
+/// One revision's files, on their way into `incoming`; verified, they are renamed to `ready`.
+pub(super) struct Fetch<'a> {
+    pub pinned: &'a PinnedSource,
+    pub incoming: &'a Path,
+    pub ready: &'a Path,
+    pub env: &'a Env,
+    /// Counts bytes as they go.
+    pub written: &'a AtomicU64,
 }
 
-async fn attempt(
-    pinned: &PinnedSource,
-    incoming: &Path,
-    ready: &Path,
-    env: &Env,
-    near: Option<&Near>,
-    written: &AtomicU64,
-    from_cache: &mut usize,
-) -> Result<Fetched> {
-    let model_file = check(pinned)?;
-    let source = Source::open(&pinned.request, env)?;
-    let folder = source.folder(&model_file);
-    let total = pinned.size();
-    let disk = |e: io::Error| disk(incoming, total, &e);
-
-    clear(incoming).await.map_err(disk)?;
-    fs::create_dir_all(incoming).await.map_err(disk)?;
-    room(incoming, total)?;
-    written.store(0, Ordering::Relaxed);
-    let mut hashes = Vec::with_capacity(pinned.files.len());
-    for file in &pinned.files {
-        let name = source.name(&folder, &file.path);
-        let path = incoming.join(&file.path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).await.map_err(disk)?;
-        }
-        let (mut stream, expected) = match cached(&source, near, &name, file).await {
-            Some(cached) => {
-                *from_cache += 1;
-                (cached.stream, Some(cached.sha256))
+impl Fetch<'_> {
+    /// What goes wrong with the node cache's part is done again without it.
+    pub async fn run(&self, near: Option<&Near>) -> Result<Fetched> {
+        let mut from_cache = 0;
+        match self.attempt(near, &mut from_cache).await {
+            Err(error) if from_cache > 0 => {
+                warn!(%error, from_cache, "with files of the node cache; asking the source for all of them");
+                self.attempt(None, &mut 0).await
             }
-            None => (source.stream(&name, file).await?, None),
-        };
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).open(&path).await.map_err(disk)?;
-        let (mut hash, mut size) = (Sha256::new(), 0);
-        while let Some(chunk) = stream.try_next().await.map_err(|e| broken_off(e, size, file.size))? {
-            size += chunk.len() as u64;
-            if size > file.size {
-                let text = format!(
-                    "{} is longer than the {} bytes that were resolved",
-                    source.show(&name),
-                    file.size
-                );
-                return Err(LoadError::Changed(text));
-            }
-            hash.update(&chunk);
-            out.write_all(&chunk).await.map_err(disk)?;
-            written.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            done => done,
         }
-        out.flush().await.map_err(disk)?;
-        if pinned.immutable {
-            whole_length(&source.show(&name), size, file.size)?;
-        } else if size != file.size {
-            return Err(changed(&source));
-        }
-        let hash = hex(hash);
-        if expected.is_some_and(|expected| expected != hash) {
-            return Err(LoadError::Unavailable(format!("{}: its bytes have changed on the node", file.path)));
-        }
-        hashes.push((file.path.clone(), hash));
     }
-    let digest = whole(&hashes);
-    verify(pinned, &source, &digest)?;
-    clear(ready).await.map_err(disk)?;
-    fs::rename(incoming, ready).await.map_err(disk)?;
-    let sha256 = hashes.into_iter().map(|(_, hash)| hash).collect();
-    Ok(Fetched { model_file, digest, sha256, from_cache: *from_cache })
+
+    async fn attempt(&self, near: Option<&Near>, from_cache: &mut usize) -> Result<Fetched> {
+        let Self { pinned, incoming, ready, env, written } = *self;
+        let model_file = check(pinned)?;
+        let source = Source::open(&pinned.request, env)?;
+        let folder = source.folder(&model_file);
+        let total = pinned.size();
+        let disk = |e: io::Error| disk(incoming, total, &e);
+
+        clear(incoming).await.map_err(disk)?;
+        fs::create_dir_all(incoming).await.map_err(disk)?;
+        room(incoming, total)?;
+        written.store(0, Ordering::Relaxed);
+        let mut hashes = Vec::with_capacity(pinned.files.len());
+        for file in &pinned.files {
+            let name = source.name(&folder, &file.path);
+            let path = incoming.join(&file.path);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).await.map_err(disk)?;
+            }
+            let (mut stream, expected) = match cached(&source, near, &name, file).await {
+                Some(cached) => {
+                    *from_cache += 1;
+                    (cached.stream, Some(cached.sha256))
+                }
+                None => (source.stream(&name, file).await?, None),
+            };
+            let mut out =
+                fs::OpenOptions::new().write(true).create_new(true).open(&path).await.map_err(disk)?;
+            let (mut hash, mut size) = (Sha256::new(), 0);
+            while let Some(chunk) = stream.try_next().await.map_err(|e| broken_off(e, size, file.size))? {
+                size += chunk.len() as u64;
+                if size > file.size {
+                    let text = format!(
+                        "{} is longer than the {} bytes that were resolved",
+                        source.show(&name),
+                        file.size
+                    );
+                    return Err(LoadError::Changed(text));
+                }
+                hash.update(&chunk);
+                out.write_all(&chunk).await.map_err(disk)?;
+                written.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            }
+            out.flush().await.map_err(disk)?;
+            if pinned.immutable {
+                whole_length(&source.show(&name), size, file.size)?;
+            } else if size != file.size {
+                return Err(changed(&source));
+            }
+            let hash = hex(hash);
+            if expected.is_some_and(|expected| expected != hash) {
+                return Err(LoadError::Unavailable(format!(
+                    "{}: its bytes have changed on the node",
+                    file.path
+                )));
+            }
+            hashes.push((file.path.clone(), hash));
+        }
+        let digest = whole(&hashes);
+        verify(pinned, &source, &digest)?;
+        clear(ready).await.map_err(disk)?;
+        fs::rename(incoming, ready).await.map_err(disk)?;
+        let sha256 = hashes.into_iter().map(|(_, hash)| hash).collect();
+        Ok(Fetched { model_file, digest, sha256, from_cache: *from_cache })
+    }
 }
 
 /// From the node cache, if the store still gives us the pinned file: a credential that was withdrawn is withdrawn here,

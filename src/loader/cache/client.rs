@@ -44,13 +44,10 @@ pub(in super::super) struct Cached {
 }
 
 impl Near {
-    /// None: there is no cache, or it would be no nearer than the source, or the store could not say whether the file is
-    /// still what was pinned.
+    /// None: there is no cache, or the source could not say whether a file is still what was pinned (of a claim's none is
+    /// pinned, and it would be no nearer).
     pub fn of(pinned: &PinnedSource, env: &Env) -> Option<Self> {
-        let access = env.cache.as_ref().filter(|_| !pinned.request.uri.starts_with("pvc://"))?;
-        if !pinned.immutable {
-            return None;
-        }
+        let access = env.cache.as_ref().filter(|_| pinned.immutable)?;
         let client = Client::builder()
             .tls_certs_only([])
             .connect_timeout(CONNECT)

@@ -23,10 +23,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::super::digest::hex;
+use super::super::digest::{hex, hex_of, is_hex};
 use super::metrics::Metrics;
 use super::review::{Reviewer, Verdict};
-use super::store::{Entry, Key, Store, is_hash};
+use super::store::{Entry, Key, Store};
 use super::{chunks, patience};
 use crate::listen::{Patience, Phase, serve};
 
@@ -256,6 +256,5 @@ fn byte(pair: &[u8]) -> u8 {
 /// The hex of it. None: another algorithm, or no digest at all.
 pub(super) fn parse_repr_digest(text: &str) -> Option<String> {
     let bytes = STANDARD.decode(text.trim().strip_prefix("sha-256=:")?.strip_suffix(':')?).ok()?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    is_hash(&hex).then_some(hex)
+    Some(hex_of(&bytes)).filter(|hex| is_hex(hex))
 }

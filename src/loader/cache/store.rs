@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::super::digest::is_hex;
+
 /// A file of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -18,13 +20,8 @@ impl Key {
     pub fn new(namespace: &str, name: &str) -> Option<Self> {
         let label = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let is_namespace = (1..=63).contains(&namespace.len()) && namespace.bytes().all(label);
-        (is_namespace && is_hash(name)).then(|| Self { namespace: namespace.into(), name: name.into() })
+        (is_namespace && is_hex(name)).then(|| Self { namespace: namespace.into(), name: name.into() })
     }
-}
-
-/// 64 lower-case hex digits.
-pub(super) fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +87,7 @@ impl Store {
                 let name = file.file_name().to_string_lossy().into_owned();
                 let read = name.split_once('.').and_then(|(key, sha256)| {
                     let key = Key::new(&namespace.file_name().to_string_lossy(), key)?;
-                    is_hash(sha256).then(|| (key, sha256.to_owned()))
+                    is_hex(sha256).then(|| (key, sha256.to_owned()))
                 });
                 let (Some((key, sha256)), Ok(meta)) = (read, file.metadata()) else { continue };
                 shelf.bytes += meta.len();
