@@ -6,7 +6,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
 use prost::Message;
-use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{self, Answer};
@@ -16,6 +15,7 @@ use super::message;
 use super::table::Table;
 use crate::api::Authentication;
 use crate::protocol::grpc::proto;
+use crate::protocol::rest::only_ready;
 use crate::protocol::{EXTENSIONS, Error, Kind, refusal};
 
 const SERVER: &str = "modelwright-gateway";
@@ -94,22 +94,10 @@ pub fn asks_index(head: &Parts) -> bool {
     head.uri.path() == "/v2/repository/index" && head.method == Method::POST
 }
 
-#[derive(Default, Deserialize)]
-struct IndexRequest {
-    #[serde(default)]
-    ready: bool,
-}
-
 /// # Errors
 /// `Kind::Invalid`: the body is no index request.
 pub fn rest_index(table: &Table, head: &Parts, body: &Bytes) -> Result<Response<Answer>, Error> {
-    let request = if body.is_empty() {
-        IndexRequest::default()
-    } else {
-        let said = |e| Error::invalid(format!("the request is not an index request: {e}"));
-        serde_json::from_slice(body).map_err(said)?
-    };
-    let models = permitted(table, head, request.ready);
+    let models = permitted(table, head, only_ready(body)?);
     let entry = |deployment: &Arc<Deployment>| json!({"name": deployment.name, "state": state(deployment), "reason": ""});
     let models: Vec<_> = models.iter().map(entry).collect();
     Ok(answer::json(StatusCode::OK, &models.into()))

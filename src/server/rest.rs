@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics;
 use super::model::Server;
 use super::queue::RETRY_AFTER;
-use crate::protocol::rest::Object;
+use crate::protocol::rest::only_ready;
 use crate::protocol::{Error, Kind};
 
 /// Describes every path below; kept true by tests.
@@ -144,23 +144,12 @@ async fn model_statistics(
     Ok(axum::Json(server.model_statistics()).into_response())
 }
 
-/// The body may be left out.
-#[derive(Default, Deserialize)]
-struct IndexRequest {
-    #[serde(default)]
-    ready: bool,
-}
-
 async fn repository_index(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Failure> {
     /// Far more than the request can hold.
     const LIMIT: usize = 64 << 10;
     let body = axum::body::to_bytes(body, LIMIT).await.map_err(|_| Failure(Error::too_large(LIMIT)))?;
-    let Object(request) = match body.is_empty() {
-        true => Object::<IndexRequest>::default(),
-        false => serde_json::from_slice(&body)
-            .map_err(|e| Failure(Error::invalid(format!("the request is not an index request: {e}"))))?,
-    };
-    Ok(axum::Json(server.repository_index(request.ready)).into_response())
+    let models = server.repository_index(only_ready(&body).map_err(Failure)?);
+    Ok(axum::Json(models).into_response())
 }
 
 async fn openapi() -> Response {

@@ -3,10 +3,12 @@
 mod data;
 mod decode;
 mod encode;
+mod index;
 mod object;
 
 pub use decode::{decode, decode_response};
 pub use encode::{Encoded, encode};
+pub use index::only_ready;
 pub use object::Object;
 
 /// Length of the JSON part; absent when the whole body is JSON.
