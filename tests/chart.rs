@@ -124,7 +124,10 @@ fn the_node_cache_has_room_for_its_files_and_more_and_may_ask_one_thing() {
     let objects =
         render(&["--set=nodeCache.enabled=true,nodeCache.sizeGiB=100", "--set=clusterDomain=k.test"]);
     let pod = &of(&objects, "DaemonSet")[0]["spec"]["template"]["spec"];
-    assert_eq!(pod["containers"][0]["args"], serde_json::json!(["--max-bytes=107374182400"]));
+    assert_eq!(
+        pod["containers"][0]["args"],
+        serde_json::json!(["--max-bytes=107374182400", "--min-free-percent=20"])
+    );
     assert_eq!(pod["volumes"][0]["emptyDir"]["sizeLimit"], "110Gi");
     let service = of(&objects, "Service")[0];
     assert_eq!(service["spec"]["internalTrafficPolicy"], "Local");

@@ -17,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-cache=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1)
+cache=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1,nodeCache.minFreePercent=0)
 own=
 if [ -z "${KUBECONFIG:-}" ]; then
     own=1

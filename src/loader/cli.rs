@@ -57,6 +57,9 @@ enum Command {
         /// Of all of them; the least recently used make room.
         #[arg(long)]
         max_bytes: u64,
+        /// Of the disk: nothing is kept that would leave less of it free.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=100))]
+        min_free_percent: u64,
         #[arg(long, hide = true, default_value_t = ports::NODE_CACHE)]
         port: u16,
         #[arg(long, hide = true, default_value_t = ports::ADMIN)]
@@ -108,10 +111,25 @@ pub fn run(cli: Cli) -> ExitCode {
                 };
                 until_told(agent, ExitCode::SUCCESS).await
             }
-            Command::Cache { files, max_bytes, port, admin_port, api_server, service_account } => {
+            Command::Cache {
+                files,
+                max_bytes,
+                min_free_percent,
+                port,
+                admin_port,
+                api_server,
+                service_account,
+            } => {
                 let api_server = api_server.unwrap_or_else(cluster);
-                let options =
-                    cache::Options { files, max_bytes, port, admin_port, api_server, service_account };
+                let options = cache::Options {
+                    files,
+                    max_bytes,
+                    min_free_percent,
+                    port,
+                    admin_port,
+                    api_server,
+                    service_account,
+                };
                 let serving = async {
                     match cache::run(options, |_, _| {}).await {
                         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ case ${3:-test} in
     ledger) what=(bench --bench ledger) ;;
     # A second node takes processor time from what is timed.
     zero)
-        what=(bench --bench zero) name=zero shape=(--nodes=1) flags=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1)
+        what=(bench --bench zero) name=zero shape=(--nodes=1) flags=(--set nodeCache.enabled=true,nodeCache.sizeGiB=1,nodeCache.minFreePercent=0)
         # The cluster's network leads nowhere.
         tests/tools/silero.sh > /dev/null
         ;;

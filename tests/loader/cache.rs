@@ -63,6 +63,8 @@ impl Node {
         let options = Options {
             files: root.path().join("files"),
             max_bytes,
+            // Whatever the disk of the tests has.
+            min_free_percent: 0,
             port: 0,
             admin_port: 0,
             api_server: format!("http://{api}"),

@@ -72,7 +72,8 @@ impl Near {
             Ok(answer) if answer.status() == StatusCode::OK => answer,
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return None,
             Ok(answer) => {
-                info!(status = answer.status().as_u16(), "the node cache refuses");
+                let (status, reason) = refusal(answer).await;
+                info!(%status, reason, "the node cache refuses");
                 self.broken.store(true, Ordering::Relaxed);
                 return None;
             }
@@ -102,13 +103,16 @@ impl Near {
             return;
         }
         match self.send(file, sha256, path).await {
-            Ok(status) if status.is_success() => info!(file = file.path, "kept in the node cache"),
-            Ok(status) => info!(file = file.path, status = status.as_u16(), "not kept in the node cache"),
+            Ok(answer) if answer.status().is_success() => info!(file = file.path, "kept in the node cache"),
+            Ok(answer) => {
+                let (status, reason) = refusal(answer).await;
+                info!(file = file.path, %status, reason, "not kept in the node cache");
+            }
             Err(error) => info!(file = file.path, error, "not kept in the node cache"),
         }
     }
 
-    async fn send(&self, file: &PinnedFile, sha256: &str, path: &Path) -> Result<StatusCode, String> {
+    async fn send(&self, file: &PinnedFile, sha256: &str, path: &Path) -> Result<Response, String> {
         let bytes = fs::File::open(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
         let asked = self
             .client
@@ -116,7 +120,7 @@ impl Near {
             .header("content-length", file.size)
             .header(REPR_DIGEST, repr_digest(sha256))
             .body(Body::wrap_stream(chunks(bytes)));
-        Ok(self.ask(asked, patience(file.size)).await?.status())
+        self.ask(asked, patience(file.size)).await
     }
 
     /// The kubelet renews the token while a fetch lasts.
@@ -134,6 +138,14 @@ impl Near {
         hash.update(file.path.as_bytes());
         format!("{}/v1/files/{}", self.address, hex(hash))
     }
+}
+
+/// The status, and the first 500 bytes of what it says.
+async fn refusal(mut answer: Response) -> (StatusCode, String) {
+    let first = timeout(ANSWER, answer.chunk()).await;
+    let text = first.ok().and_then(Result::ok).flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[..text.len().min(500)]);
+    (answer.status(), text.trim().to_owned())
 }
 
 fn digest_of(answer: &Response) -> Option<String> {

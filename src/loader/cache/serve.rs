@@ -43,6 +43,8 @@ const PROBES: usize = 16;
 pub struct Options {
     pub files: PathBuf,
     pub max_bytes: u64,
+    /// Of the disk; a file that would leave less of it free is not kept.
+    pub min_free_percent: u64,
     /// For loaders.
     pub port: u16,
     /// For probes and Prometheus.
@@ -62,8 +64,9 @@ struct Cache {
 /// Runs until dropped; `bound` gets the two addresses, loaders' and admin's.
 pub async fn run(options: Options, bound: impl FnOnce(SocketAddr, SocketAddr)) -> Result<(), String> {
     let place = |e: io::Error| format!("{}: {e}", options.files.display());
+    let store = Store::open(&options.files, options.max_bytes, options.min_free_percent);
     let cache = Arc::new(Cache {
-        store: Arc::new(Store::open(&options.files, options.max_bytes).map_err(place)?),
+        store: Arc::new(store.map_err(place)?),
         reviewer: Reviewer::new(&options.api_server, &options.service_account)?,
         metrics: Metrics::default(),
     });
@@ -163,9 +166,9 @@ async fn write(State(cache): State<Arc<Cache>>, Path(name): Path<String>, reques
             return Ok(("present", StatusCode::NO_CONTENT.into_response()));
         }
         let store = cache.store.clone();
-        let room = blocking(move || store.room(size)).await?.ok_or_else(|| {
-            Refusal("full", StatusCode::INSUFFICIENT_STORAGE, format!("there is no room for {size} bytes\n"))
-        })?;
+        let room = blocking(move || store.room(size)).await?;
+        let full = |why| Refusal("full", StatusCode::INSUFFICIENT_STORAGE, format!("{why}\n"));
+        let room = room.map_err(full)?;
         let received = timeout(patience(size), receive(body, size, &room.path)).await;
         let received = received.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let found = received.map_err(|e| bad(StatusCode::BAD_REQUEST, &e.to_string()))?;

@@ -47,6 +47,7 @@ struct Shelf {
 pub(super) struct Store {
     root: PathBuf,
     limit: u64,
+    min_free_percent: u64,
     shelf: Mutex<Shelf>,
 }
 
@@ -68,14 +69,12 @@ impl Drop for Room {
 
 /// Far more than models have; a flood of tiny ones must not fill the memory.
 const MOST_FILES: usize = 10_000;
-/// Of the disk, this part stays free. A kubelet begins to evict at a tenth.
-const SPARED: u64 = 7;
 /// Where files stand while they are written. No namespace has a dot in its name.
 const INCOMING: &str = ".incoming";
 
 impl Store {
     /// Takes over what stands below `root`.
-    pub fn open(root: &Path, limit: u64) -> io::Result<Self> {
+    pub fn open(root: &Path, limit: u64, min_free_percent: u64) -> io::Result<Self> {
         let incoming = root.join(INCOMING);
         if incoming.exists() {
             std::fs::remove_dir_all(&incoming)?;
@@ -94,7 +93,7 @@ impl Store {
                 shelf.entries.insert(key, Entry { size: meta.len(), sha256, used: 0 });
             }
         }
-        let store = Self { root: root.to_owned(), limit, shelf: Mutex::new(shelf) };
+        let store = Self { root: root.to_owned(), limit, min_free_percent, shelf: Mutex::new(shelf) };
         // The limit may be lower than it was.
         store.evict(&mut store.shelf(), 0);
         Ok(store)
@@ -135,23 +134,28 @@ impl Store {
         }
     }
 
-    /// None: more than there could ever be, or others are being written, or the disk is nearly full: what was evicted and
-    /// is still being read takes room, too, and so do other pods.
-    pub fn room(self: &Arc<Self>, size: u64) -> Option<Room> {
+    /// Or why there is none. The disk has other users, and what was evicted while it is being read takes room, too.
+    pub fn room(self: &Arc<Self>, size: u64) -> Result<Room, String> {
         let mut shelf = self.shelf();
-        if shelf.reserved.checked_add(size)? > self.limit {
-            return None;
+        let (limit, written) = (self.limit, shelf.reserved);
+        if written.saturating_add(size) > limit {
+            return Err(format!(
+                "{size} bytes have no room in {limit}, {written} of which are being written"
+            ));
         }
         self.evict(&mut shelf, size);
-        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        let disk = rustix::fs::statvfs(&self.root).map_err(|e| format!("{}: {e}", self.root.display()))?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        if free.checked_sub(size)? < all / SPARED {
-            return None;
+        let (percent, spared) = (self.min_free_percent, all / 100 * self.min_free_percent);
+        if free.saturating_sub(size) < spared {
+            return Err(format!(
+                "the disk has {free} of {all} bytes free, and {percent} % of it stay so: {size} more have no room"
+            ));
         }
         shelf.reserved += size;
         shelf.turn += 1;
         let path = self.root.join(INCOMING).join(shelf.turn.to_string());
-        Some(Room { store: self.clone(), size, path })
+        Ok(Room { store: self.clone(), size, path })
     }
 
     /// Keeps what was written into the room.

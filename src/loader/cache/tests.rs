@@ -51,7 +51,7 @@ fn a_key_names_a_file_of_its_own_namespace_only() {
 #[test]
 fn the_least_recently_used_make_room() {
     let root = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(root.path(), 10).unwrap());
+    let store = Arc::new(Store::open(root.path(), 10, 0).unwrap());
     for n in 0..3 {
         put(&store, key("team", n), &[n; 3]);
     }
@@ -61,26 +61,26 @@ fn the_least_recently_used_make_room() {
     assert_eq!(there, [0, 2, 3], "1 was not asked for since it came");
     assert_eq!(store.counts(), (10, 1));
     assert_eq!(files(root.path()), 3);
-    assert!(store.room(11).is_none(), "more than all");
+    assert!(store.room(11).is_err(), "more than all");
     assert_eq!(store.counts().0, 10, "and nothing went for it");
 }
 
 #[test]
 fn what_is_being_written_has_its_room() {
     let root = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(root.path(), 10).unwrap());
+    let store = Arc::new(Store::open(root.path(), 10, 0).unwrap());
     let first = store.room(6).unwrap();
-    assert!(store.room(6).is_none());
+    assert!(store.room(6).is_err());
     std::fs::write(&first.path, [0; 2]).unwrap();
     drop(first);
-    assert!(store.room(10).is_some(), "broken off");
+    assert!(store.room(10).is_ok(), "broken off");
     assert_eq!(files(root.path()), 0);
 }
 
 #[test]
 fn one_that_is_read_can_be_read_to_its_end() {
     let root = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(root.path(), 10).unwrap());
+    let store = Arc::new(Store::open(root.path(), 10, 0).unwrap());
     put(&store, key("team", 1), &[1; 8]);
     let (mut open, _) = store.get(&key("team", 1)).unwrap();
     put(&store, key("team", 2), &[2; 8]);
@@ -93,7 +93,7 @@ fn one_that_is_read_can_be_read_to_its_end() {
 #[test]
 fn a_restart_finds_what_was_whole() {
     let root = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(root.path(), 100).unwrap());
+    let store = Arc::new(Store::open(root.path(), 100, 0).unwrap());
     put(&store, key("team", 1), &[1; 5]);
     put(&store, key("other", 1), &[2; 7]);
     let half = store.room(50).unwrap();
@@ -102,20 +102,20 @@ fn a_restart_finds_what_was_whole() {
     std::mem::forget(half);
     std::fs::write(root.path().join("team/stray"), "?").unwrap();
 
-    let store = Arc::new(Store::open(root.path(), 100).unwrap());
+    let store = Arc::new(Store::open(root.path(), 100, 0).unwrap());
     assert_eq!(content(&store, &key("team", 1)), Some(vec![1; 5]));
     assert_eq!(content(&store, &key("other", 1)), Some(vec![2; 7]));
     assert_eq!(store.counts(), (12, 0));
-    assert!(store.room(100).is_some());
+    assert!(store.room(100).is_ok());
 
-    let store = Arc::new(Store::open(root.path(), 10).unwrap());
+    let store = Arc::new(Store::open(root.path(), 10, 0).unwrap());
     assert!(store.counts().0 <= 10, "a lower limit holds at once");
 }
 
 #[test]
 fn a_file_that_was_taken_away_is_a_miss() {
     let root = tempfile::tempdir().unwrap();
-    let store = Arc::new(Store::open(root.path(), 10).unwrap());
+    let store = Arc::new(Store::open(root.path(), 10, 0).unwrap());
     put(&store, key("team", 1), &[1; 8]);
     std::fs::remove_dir_all(root.path().join("team")).unwrap();
     assert_eq!(content(&store, &key("team", 1)), None);
@@ -133,4 +133,15 @@ fn digests_are_rfc_9530s() {
     for bad in ["", "sha-256=", "sha-256=:AAAA:", "sha-512=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"] {
         assert_eq!(parse_repr_digest(bad), None, "{bad}");
     }
+}
+
+#[test]
+fn a_disk_that_would_be_too_full_keeps_nothing_and_it_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(root.path(), 100, 100).unwrap());
+    let refused = store.room(1).unwrap_err();
+    assert!(refused.contains("and 100 % of it stay so: 1 more have no room"), "{refused}");
+    let store = Arc::new(Store::open(root.path(), 100, 0).unwrap());
+    let _half = store.room(60).unwrap();
+    assert_eq!(store.room(41).unwrap_err(), "41 bytes have no room in 100, 60 of which are being written");
 }
