@@ -27,7 +27,8 @@ struct Expectation {
 }
 
 impl Expectations {
-    pub fn expect(&self, snapshot: &Snapshot, write: &Write, written: Written) {
+    /// `key` names a ModelDeployment, or with an empty name its namespace's gateways.
+    pub fn expect(&self, key: Key, write: &Write, written: Written) {
         if write.kind() == Kind::Event {
             return; // nothing watches events
         }
@@ -38,22 +39,21 @@ impl Expectations {
             gone: matches!(write, Write::Delete { .. }),
             since: None,
         };
-        let key = (snapshot.namespace().into(), snapshot.name().into());
         self.lock().entry(key).or_default().push(expectation);
     }
 
-    /// True when everything written for this ModelDeployment has been seen, or has been waited for long enough.
-    pub fn met(&self, snapshot: &Snapshot, now: Timestamp) -> bool {
-        let key = (snapshot.namespace().to_string(), snapshot.name().to_string());
+    /// True when everything written under this key has been seen, or has been waited for long enough. `find`: what the
+    /// watches have of an object.
+    pub fn met(&self, key: &Key, now: Timestamp, find: impl Fn(Kind, &str) -> Option<Meta>) -> bool {
         let mut open = self.lock();
-        let Some(expectations) = open.get_mut(&key) else { return true };
+        let Some(expectations) = open.get_mut(key) else { return true };
         expectations.retain_mut(|e| {
             let since = *e.since.get_or_insert(now);
-            !e.seen(snapshot) && now < since + PATIENCE
+            !e.met(find(e.kind, &e.name)) && now < since + PATIENCE
         });
         let met = expectations.is_empty();
         if met {
-            open.remove(&key);
+            open.remove(key);
         }
         met
     }
@@ -68,37 +68,38 @@ impl Expectations {
 }
 
 impl Expectation {
-    fn seen(&self, snapshot: &Snapshot) -> bool {
-        if self.kind == Kind::ModelDeployment {
-            let version = snapshot.deployment.metadata.resource_version.as_deref();
-            return version.and_then(|v| v.parse::<u64>().ok()) >= Some(self.written.resource_version);
-        }
-        let found = meta(snapshot, self.kind, &self.name);
+    fn met(&self, found: Option<Meta>) -> bool {
         match found {
             // Deletion in the background: marked is enough, the plan leaves it alone then.
-            Some(meta) if self.gone => meta.uid != self.written.uid || meta.deleting,
+            Some(seen) if self.gone => seen.uid != self.written.uid || seen.deleting,
             None => self.gone,
-            Some(meta) => meta.resource_version >= self.written.resource_version,
+            Some(seen) => seen.resource_version >= self.written.resource_version,
         }
     }
 }
 
-fn meta<'a>(snapshot: &'a Snapshot, kind: Kind, name: &str) -> Option<&'a Meta> {
+/// An object of a ModelDeployment.
+pub fn find(snapshot: &Snapshot, kind: Kind, name: &str) -> Option<Meta> {
     let family = &snapshot.family;
-    let mut metas: Box<dyn Iterator<Item = &'a Meta>> = match kind {
+    let mut metas: Box<dyn Iterator<Item = &Meta>> = match kind {
+        Kind::ModelDeployment => {
+            return Some(Meta::within(&snapshot.deployment.metadata, snapshot.name().into()));
+        }
         Kind::ControllerRevision => Box::new(family.revisions.iter().map(|v| &v.meta)),
         Kind::ReplicaSet => Box::new(family.replica_sets.iter().map(|v| &v.meta)),
         Kind::ModelRoute => Box::new(family.route.iter().map(|v| &v.meta)),
         Kind::Service => Box::new(family.service.iter().map(|v| &v.meta)),
         Kind::PodDisruptionBudget => Box::new(family.budget.iter().map(|v| &v.meta)),
         Kind::Pod => Box::new(family.pods.iter().map(|v| &v.meta)),
-        Kind::ModelDeployment
-        | Kind::Event
+        Kind::Event
         | Kind::Deployment
         | Kind::ServiceAccount
         | Kind::Role
         | Kind::RoleBinding
         | Kind::NetworkPolicy => return None,
     };
-    metas.find(|meta| meta.name == name)
+    metas.find(|meta| meta.name == name).cloned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ mod expectations;
 mod faults;
 mod writer;
 
-pub use expectations::Expectations;
+pub use expectations::{Expectations, find};
 pub use writer::{WriteError, Writer, Written};
 
 use crate::observe::Snapshot;
@@ -37,7 +37,7 @@ pub async fn apply(
     for write in &plan.writes {
         match writer.send(snapshot.namespace(), write).await {
             Ok(written) => {
-                expectations.expect(snapshot, write, written);
+                expectations.expect(snapshot.key(), write, written);
                 applied.done += 1;
             }
             Err(error) => {

@@ -74,6 +74,10 @@ pub struct GatewaySettings {
 }
 
 impl Snapshot {
+    pub fn key(&self) -> Key {
+        (self.namespace().into(), self.name().into())
+    }
+
     pub fn name(&self) -> &str {
         self.deployment.metadata.name.as_deref().unwrap_or_default()
     }

@@ -40,7 +40,7 @@ impl Meta {
         (component == labels::GATEWAY).then(|| Self::within(meta, String::new()))
     }
 
-    fn within(meta: &ObjectMeta, deployment: String) -> Self {
+    pub fn within(meta: &ObjectMeta, deployment: String) -> Self {
         let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
         Self {
             family: (meta.namespace.clone().unwrap_or_default(), deployment),

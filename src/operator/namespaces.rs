@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
 use kube::runtime::reflector;
 use tokio::sync::{mpsc, watch};
 
 use super::{Context, Trigger, gateways};
 use crate::api::ModelDeployment;
 use crate::apply::WriteError;
-use crate::observe::{GATEWAY_NAME, GatewayObject, GatewaySettings, Shelf};
+use crate::observe::{GATEWAY_NAME, GatewayObject, GatewaySettings, Key, Shelf};
 use crate::plan::{self, Kind, Namespace, Write};
 
-/// Between two passes over one namespace: a thousand new ModelDeployments are few lists of owners, and the watches
-/// have shown by then what the last pass wrote.
+/// Between two passes over one namespace: a thousand new ModelDeployments are few lists of owners.
 const PAUSE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_REFUSED: Duration = Duration::from_secs(15);
@@ -214,6 +214,11 @@ async fn pass(
         return Some(Duration::from_millis(100));
     }
     let mut namespace = observe(context, store, name);
+    // A busy API server may show what it has taken only seconds later.
+    let find = |kind, _: &str| Some(namespace.objects.get(&kind)?.meta.clone());
+    if !context.expectations.met(&gateways_of(name), Timestamp::now(), find) {
+        return Some(RETRY);
+    }
     let mut plan = plan::gateway(&namespace, settings);
     let rolls = |write: &Write| matches!(write, Write::Apply { kind: Kind::Deployment, .. });
     if plan.writes.iter().any(rolls)
@@ -223,14 +228,20 @@ async fn pass(
         plan = plan::gateway(&namespace, settings);
     }
     for write in &plan.writes {
-        if let Err(error) = context.writer.send(name, write).await {
-            return failed(context, name, &error);
+        match context.writer.send(name, write).await {
+            Ok(written) => context.expectations.expect(gateways_of(name), write, written),
+            Err(error) => return failed(context, name, &error),
         }
     }
     let mut inner = context.namespaces.lock();
     inner.faults.remove(name);
     inner.conflicts.remove(name);
     plan.waits.then_some(RETRY)
+}
+
+/// What was written for a namespace is expected under this.
+fn gateways_of(namespace: &str) -> Key {
+    (namespace.into(), String::new())
 }
 
 fn observe(context: &Context, store: &reflector::Store<ModelDeployment>, name: &str) -> Namespace {
@@ -244,9 +255,14 @@ fn observe(context: &Context, store: &reflector::Store<ModelDeployment>, name: &
         (Kind::NetworkPolicy, &shelves.policies),
         (Kind::Service, &shelves.services),
     ];
-    let key = (name.to_string(), String::new());
     let found = kinds.into_iter().filter_map(|(kind, shelf)| {
-        Some((kind, shelf.family(&key).into_iter().find(|object| object.meta.name == GATEWAY_NAME)?))
+        Some((
+            kind,
+            shelf
+                .family(&(name.into(), String::new()))
+                .into_iter()
+                .find(|object| object.meta.name == GATEWAY_NAME)?,
+        ))
     });
     let mut owners = context.namespaces.lock().members.get(name).cloned().unwrap_or_default();
     // A deletion that only a new list has shown came without an event.
@@ -263,7 +279,7 @@ fn failed(context: &Context, name: &str, error: &WriteError) -> Option<Duration>
         WriteError::NotLeader | WriteError::NamespaceTerminating => return None,
         WriteError::Stale(_) => return Some(RETRY),
         WriteError::NameConflict { kind, .. } => {
-            // The first time, the watch may not have shown yet what we have created.
+            // The first time, the watch may not have shown yet what a leader before us has created.
             let times = inner.conflicts.entry(name.into()).or_default();
             *times += 1;
             if *times == 1 {

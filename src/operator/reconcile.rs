@@ -49,7 +49,8 @@ pub(super) async fn reconcile(
 async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     let (snapshot, gone_at) = snapshot(deployment, context);
-    if !context.expectations.met(&snapshot, now) {
+    let find = |kind, name: &str| apply::find(&snapshot, kind, name);
+    if !context.expectations.met(&snapshot.key(), now, find) {
         return Ok(Action::requeue(Duration::from_secs(1))); // the watch event that is missing wakes us sooner
     }
     let plan = plan::plan(&snapshot, now);

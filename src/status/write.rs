@@ -88,7 +88,7 @@ pub async fn write(
     let none = ModelDeploymentStatus::default();
     let old = snapshot.deployment.status.as_ref().unwrap_or(&none);
     keep_times(old, &mut status);
-    let key = (snapshot.namespace().to_string(), snapshot.name().to_string());
+    let key = snapshot.key();
     if *old == status {
         budget.settle(&key);
         return Ok(None);
@@ -109,7 +109,7 @@ pub async fn write(
         }),
     };
     let written = writer.send(snapshot.namespace(), &write).await?;
-    expectations.expect(snapshot, &write, written);
+    expectations.expect(key.clone(), &write, written);
     budget.settle(&key);
     for note in transitions(old, &status) {
         if note.warning {
