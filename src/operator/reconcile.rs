@@ -63,7 +63,9 @@ async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Act
         } else {
             let status = status::derive(&snapshot, &plan, &applied, now);
             let (writer, expected) = (&context.writer, &context.expectations);
-            let later = status::write(writer, expected, &context.budget, &snapshot, status, now).await?;
+            let wrote = applied.done > 0 && applied.failure.is_none();
+            let later =
+                status::write(writer, expected, &context.budget, &snapshot, status, wrote, now).await?;
             wake_at = [wake_at, later].into_iter().flatten().min();
         }
     }

@@ -76,13 +76,15 @@ impl StatusBudget {
     }
 }
 
-/// Writes the status if it says something new, and the events that go with it. Some: look again then.
+/// Writes the status if it says something new, and the events that go with it. Some: look again then. `wrote`: the pass
+/// has changed something, so that another follows.
 pub async fn write(
     writer: &Writer,
     expectations: &Expectations,
     budget: &StatusBudget,
     snapshot: &Snapshot,
     mut status: ModelDeploymentStatus,
+    wrote: bool,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, WriteError> {
     let none = ModelDeploymentStatus::default();
@@ -93,10 +95,16 @@ pub async fn write(
         budget.settle(&key);
         return Ok(None);
     }
-    if !is_verdict(old, &status)
-        && let Some(later) = budget.ask(&key, now)
-    {
-        return Ok(Some(later));
+    match turned(old, &status) {
+        Turned::Verdict => {}
+        // Of a pass that changed something, the next sees what it became, and says both at once.
+        _ if wrote => return Ok(Some(now + STANDS)),
+        Turned::Service => {}
+        Turned::Progress => {
+            if let Some(later) = budget.ask(&key, now) {
+                return Ok(Some(later));
+            }
+        }
     }
     let write = Write::Apply {
         kind: Kind::ModelDeployment,
@@ -158,19 +166,30 @@ fn keep_times(old: &ModelDeploymentStatus, new: &mut ModelDeploymentStatus) {
     }
 }
 
-/// Something that a script or a person waits for.
-fn is_verdict(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> bool {
+/// What a status says that the written one does not.
+#[derive(Debug, PartialEq, Eq)]
+enum Turned {
+    /// It is ready, or not, or somebody is needed.
+    Verdict,
+    /// Whether and by what requests are answered.
+    Service,
+    /// How far it is.
+    Progress,
+}
+
+fn turned(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Turned {
     let turned = |kind| {
         let key = |s| condition(s, kind).map(|c| (c.status.clone(), c.reason.clone()));
         let (before, after) = (key(old), key(new));
         before != after && [before, after].iter().flatten().any(|(status, _)| status != "Unknown")
     };
     let degraded = |s| condition(s, ConditionType::Degraded).is_some_and(|c| c.status == "True");
-    turned(ConditionType::Ready)
-        || degraded(old) != degraded(new)
-        || condition(old, ConditionType::Available).map_or("False", |c| &c.status)
-            != condition(new, ConditionType::Available).map_or("False", |c| &c.status)
-        || (old.stable_revision.is_some() && old.stable_revision != new.stable_revision)
+    if turned(ConditionType::Ready) || degraded(old) != degraded(new) {
+        return Turned::Verdict;
+    }
+    let available = |s| condition(s, ConditionType::Available).map_or("False", |c| &c.status);
+    let promoted = old.stable_revision.is_some() && old.stable_revision != new.stable_revision;
+    if available(old) != available(new) || promoted { Turned::Service } else { Turned::Progress }
 }
 
 fn event(snapshot: &Snapshot, note: &Note, now: Timestamp) -> Write {

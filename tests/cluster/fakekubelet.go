@@ -171,6 +171,8 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 	told, _ := n.told.Load(key)
 	pods := n.client.CoreV1().Pods(pod.Namespace)
 	switch {
+	case pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0:
+		return nil // by force: the API server takes the object itself
 	case pod.DeletionTimestamp != nil:
 		if isGateway(pod) && told == pod.UID { // the operator waits to see that it has ended
 			if err := n.end(ctx, pod); err != nil {
