@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +22,8 @@ struct Bucket {
     filled: Option<Timestamp>,
     /// Since when an object's written status is behind.
     behind: HashMap<Key, Timestamp>,
+    /// Whose status was left to the next pass.
+    put_off: HashSet<Key>,
 }
 
 const BURST: f64 = 20.0;
@@ -46,7 +48,14 @@ impl Bucket {
 
 impl Default for StatusBudget {
     fn default() -> Self {
-        Self { bucket: Mutex::new(Bucket { tokens: BURST, filled: None, behind: HashMap::new() }) }
+        Self {
+            bucket: Mutex::new(Bucket {
+                tokens: BURST,
+                filled: None,
+                behind: HashMap::new(),
+                put_off: HashSet::new(),
+            }),
+        }
     }
 }
 
@@ -66,9 +75,22 @@ impl StatusBudget {
         self.lock().take(now)
     }
 
+    /// True: leave it to the next pass, which sees what this one `wrote`. Not twice in a row: an object that somebody else
+    /// changes back for ever has a status, too.
+    fn puts_off(&self, key: &Key, wrote: bool) -> bool {
+        let mut bucket = self.lock();
+        if !wrote {
+            bucket.put_off.remove(key);
+            return false;
+        }
+        bucket.put_off.insert(key.clone())
+    }
+
     /// The written status says what is so.
     pub fn settle(&self, key: &Key) {
-        self.lock().behind.remove(key);
+        let mut bucket = self.lock();
+        bucket.behind.remove(key);
+        bucket.put_off.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Bucket> {
@@ -95,10 +117,10 @@ pub async fn write(
         budget.settle(&key);
         return Ok(None);
     }
+    let puts_off = budget.puts_off(&key, wrote);
     match turned(old, &status) {
         Turned::Verdict => {}
-        // Of a pass that changed something, the next sees what it became, and says both at once.
-        _ if wrote => return Ok(Some(now + STANDS)),
+        _ if puts_off => return Ok(Some(now + STANDS)),
         Turned::Service => {}
         Turned::Progress => {
             if let Some(later) = budget.ask(&key, now) {
@@ -216,3 +238,6 @@ fn event(snapshot: &Snapshot, note: &Note, now: Timestamp) -> Write {
     });
     Write::Create { kind: Kind::Event, name, body }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,8 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modelwright-operator"));
         command
             .env("KUBECONFIG", &options.kubeconfig)
+            // As the chart does.
+            .env("MALLOC_ARENA_MAX", "1")
             .args(["--loader-image", &options.loader_image])
             .args(["--server-image", &options.server_image])
             .args(["--runtime-version", &options.runtime_version])

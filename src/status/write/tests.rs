@@ -1,0 +1,58 @@
+use super::*;
+use crate::api::StatusCondition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+fn status(
+    ready: (&str, &str),
+    available: &str,
+    degraded: &str,
+    stable: Option<&str>,
+) -> ModelDeploymentStatus {
+    let condition = |kind: ConditionType, status: &str, reason: &str| StatusCondition {
+        type_: kind.as_str().into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: String::new(),
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        observed_generation: None,
+    };
+    ModelDeploymentStatus {
+        conditions: vec![
+            condition(ConditionType::Ready, ready.0, ready.1),
+            condition(ConditionType::Available, available, ""),
+            condition(ConditionType::Degraded, degraded, ""),
+        ],
+        stable_revision: stable.map(Into::into),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_scripts_wait_for_is_told_from_how_far_it_is() {
+    let none = ModelDeploymentStatus::default;
+    let starting = || status(("Unknown", "Starting"), "False", "False", None);
+    let ready = || status(("True", "Serving"), "True", "False", Some("r1"));
+    for (old, new, wanted) in [
+        (none(), starting(), Turned::Progress),
+        (starting(), status(("Unknown", "RolloutInProgress"), "False", "False", None), Turned::Progress),
+        (starting(), status(("Unknown", "Starting"), "True", "False", None), Turned::Service),
+        (starting(), ready(), Turned::Verdict),
+        (starting(), status(("Unknown", "Starting"), "False", "True", None), Turned::Verdict),
+        (ready(), status(("True", "Serving"), "True", "False", Some("r2")), Turned::Service),
+        (ready(), status(("False", "ModelInvalid"), "True", "False", Some("r1")), Turned::Verdict),
+    ] {
+        assert_eq!(turned(&old, &new), wanted, "{old:?}\n{new:?}");
+    }
+}
+
+#[test]
+fn a_status_is_left_to_the_next_pass_once_and_not_for_ever() {
+    let (budget, key) = (StatusBudget::default(), ("team".to_string(), "model".to_string()));
+    assert!(!budget.puts_off(&key, false), "nothing was written");
+    assert!(budget.puts_off(&key, true));
+    assert!(!budget.puts_off(&key, true), "whoever changes back what was written hides no status");
+    assert!(!budget.puts_off(&key, false));
+    assert!(budget.puts_off(&key, true), "a pass that wrote nothing was between");
+    budget.settle(&key);
+    assert!(budget.puts_off(&key, true));
+}
