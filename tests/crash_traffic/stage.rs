@@ -56,7 +56,7 @@ impl Stage<'_> {
     }
 
     pub fn declare_stable(&self) {
-        self.load.declare(self.version());
+        self.load.serves(self.version());
     }
 
     /// The one that serves.

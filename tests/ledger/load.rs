@@ -57,6 +57,11 @@ impl Load {
         with(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
+    /// This version serves already: the first answer may be here before anybody could have declared it.
+    pub fn serves(&self, version: i64) {
+        self.book(|book, _| book.declare(version, At::ZERO));
+    }
+
     /// This version may answer from now on: called before it is asked for.
     pub fn declare(&self, version: i64) {
         self.book(|book, now| book.declare(version, now));

@@ -64,7 +64,7 @@ async fn answered(load: &Load, count: usize) {
 async fn a_server_that_behaves_has_clean_books_by_both_protocols() {
     let (process, _folder) = serve(free_port(), 1).await;
     let load = Load::start(target(process.port), Pace::default());
-    load.declare(1);
+    load.serves(1);
     answered(&load, 400).await;
     let verdict = load.stop();
     println!("{verdict}");
@@ -78,7 +78,7 @@ async fn a_server_that_ends_loses_requests_and_an_undeclared_successor_is_notice
     let port = free_port();
     let (mut process, _folder) = serve(port, 1).await;
     let load = Load::start(target(port), Pace { patience: Duration::from_secs(5), ..Pace::default() });
-    load.declare(1);
+    load.serves(1);
     answered(&load, 40).await;
     process.signal("TERM");
     process.ended().await;
@@ -112,7 +112,7 @@ async fn parrot(answer: &'static str) -> u16 {
 async fn judged(answer: &'static str) -> Verdict {
     let pace = Pace { patience: Duration::from_secs(1), ..Pace::default() };
     let load = Load::start(target(parrot(answer).await), pace);
-    load.declare(1);
+    load.serves(1);
     answered(&load, 40).await;
     load.stop()
 }

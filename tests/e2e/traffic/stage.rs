@@ -82,7 +82,7 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub(super) fn new(space: &'a Space, load: &'a Load, play: &'a mut Play) -> Self {
-        load.declare(play.stable);
+        load.serves(play.stable);
         Self { space, load, play: Mutex::new(play) }
     }
 }
