@@ -146,10 +146,12 @@ impl Store {
         self.evict(&mut shelf, size);
         let disk = rustix::fs::statvfs(&self.root).map_err(|e| format!("{}: {e}", self.root.display()))?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        let (percent, spared) = (self.min_free_percent, all / 100 * self.min_free_percent);
-        if free.saturating_sub(size) < spared {
+        let (percent, spared) = (self.min_free_percent, all.div_ceil(100) * self.min_free_percent);
+        // What others have written so far counts twice: on the safe side.
+        let wanted = size.saturating_add(written);
+        if free.checked_sub(wanted).is_none_or(|left| left < spared) {
             return Err(format!(
-                "the disk has {free} of {all} bytes free, and {percent} % of it stay so: {size} more have no room"
+                "the disk has {free} of {all} bytes free, and {percent} % of it stay so: {wanted} more have no room"
             ));
         }
         shelf.reserved += size;

@@ -141,6 +141,10 @@ fn a_disk_that_would_be_too_full_keeps_nothing_and_it_says_so() {
     let store = Arc::new(Store::open(root.path(), 100, 100).unwrap());
     let refused = store.room(1).unwrap_err();
     assert!(refused.contains("and 100 % of it stay so: 1 more have no room"), "{refused}");
+    // Sparing nothing is no leave to take what isn't there.
+    let store = Arc::new(Store::open(root.path(), u64::MAX, 0).unwrap());
+    let refused = store.room(1 << 62).unwrap_err();
+    assert!(refused.contains("and 0 % of it stay so"), "{refused}");
     let store = Arc::new(Store::open(root.path(), 100, 0).unwrap());
     let _half = store.room(60).unwrap();
     assert_eq!(store.room(41).unwrap_err(), "41 bytes have no room in 100, 60 of which are being written");
