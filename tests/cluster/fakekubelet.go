@@ -154,6 +154,9 @@ func (n *fakeNode) work(ctx context.Context) {
 	}
 }
 
+// How long a pod that was deleted by force may still be there.
+const forcedPatience = 2 * time.Second
+
 // sync does for a pod what is left to do.
 func (n *fakeNode) sync(ctx context.Context, key string) error {
 	object, found, err := n.pods.GetByKey(key)
@@ -172,7 +175,12 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 	pods := n.client.CoreV1().Pods(pod.Namespace)
 	switch {
 	case pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0:
-		return nil // by force: the API server takes the object itself
+		// By force: the API server takes the object itself, in two steps. One that stopped between them waits for a kubelet.
+		if left := forcedPatience - time.Since(pod.DeletionTimestamp.Time); left > 0 {
+			n.queue.AddAfter(key, left)
+			return nil
+		}
+		return n.remove(ctx, pod)
 	case pod.DeletionTimestamp != nil:
 		if isGateway(pod) && told == pod.UID { // the operator waits to see that it has ended
 			if err := n.end(ctx, pod); err != nil {
