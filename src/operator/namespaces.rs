@@ -239,7 +239,7 @@ async fn pass(
     plan.waits.then_some(RETRY)
 }
 
-/// What was written for a namespace is expected under this.
+/// What a namespace's ModelDeployments share stands, and is expected, under this.
 fn gateways_of(namespace: &str) -> Key {
     (namespace.into(), String::new())
 }
@@ -255,14 +255,9 @@ fn observe(context: &Context, store: &reflector::Store<ModelDeployment>, name: &
         (Kind::NetworkPolicy, &shelves.policies),
         (Kind::Service, &shelves.services),
     ];
+    let key = gateways_of(name);
     let found = kinds.into_iter().filter_map(|(kind, shelf)| {
-        Some((
-            kind,
-            shelf
-                .family(&(name.into(), String::new()))
-                .into_iter()
-                .find(|object| object.meta.name == GATEWAY_NAME)?,
-        ))
+        Some((kind, shelf.family(&key).into_iter().find(|object| object.meta.name == GATEWAY_NAME)?))
     });
     let mut owners = context.namespaces.lock().members.get(name).cloned().unwrap_or_default();
     // A deletion that only a new list has shown came without an event.
@@ -279,7 +274,7 @@ fn failed(context: &Context, name: &str, error: &WriteError) -> Option<Duration>
         WriteError::NotLeader | WriteError::NamespaceTerminating => return None,
         WriteError::Stale(_) => return Some(RETRY),
         WriteError::NameConflict { kind, .. } => {
-            // The first time, the watch may not have shown yet what a leader before us has created.
+            // The first time, the watch may not have shown yet what a leader before us has created, or we, unanswered.
             let times = inner.conflicts.entry(name.into()).or_default();
             *times += 1;
             if *times == 1 {

@@ -44,7 +44,7 @@ pub(in crate::plan) fn controller_revision(snapshot: &Snapshot, number: u64, dat
 pub(in crate::plan) fn recorded(snapshot: &Snapshot, number: u64, data: RevisionData) -> RevisionView {
     RevisionView {
         meta: Meta {
-            family: (snapshot.namespace().into(), snapshot.name().into()),
+            family: snapshot.key(),
             name: revision_name(snapshot, number),
             uid: String::new(),
             resource_version: 0,
