@@ -11,6 +11,7 @@ use axum::routing::post;
 use modelwright::formats::NODE_CACHE_AUDIENCE as AUDIENCE;
 use modelwright::loader::cache::{Access, Options};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -216,6 +217,28 @@ async fn bytes_that_rot_on_the_node_are_fetched_and_kept_anew() {
     let third = node.pod(TEAM.0);
     let (sent, _) = store.sends(fetched(&third, &store.source)).await;
     assert_eq!((sent, node.count("hit").await), (1, 2));
+}
+
+/// A small file's rot is found before the head of its answer has left, and then nothing of it may leave.
+#[tokio::test]
+async fn an_answer_that_breaks_off_before_its_head_does_not_keep_a_pod_from_bringing_the_file() {
+    let store = Store::start(small()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heard, mut methods) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut first = [0; 3];
+            connection.read_exact(&mut first).await.unwrap();
+            heard.send(String::from_utf8_lossy(&first).into_owned()).unwrap();
+        }
+    });
+    fetched(&pod_beside(address, TEAM.0), &store.source).await;
+    for method in ["GET", "PUT"] {
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(30), methods.recv()).await;
+        assert_eq!(heard.expect("it did not come").unwrap(), method);
+    }
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub(in super::super) struct Near {
     address: String,
     token: PathBuf,
     question: Vec<u8>,
-    /// It did not answer as it should: a model of many files must not wait for that again and again.
+    /// It refused, or let a fetch wait for nothing: a model of many files must not do that again and again.
     broken: AtomicBool,
 }
 
@@ -72,14 +72,13 @@ impl Near {
             Ok(answer) if answer.status() == StatusCode::OK => answer,
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return None,
             Ok(answer) => {
+                self.broken.store(true, Ordering::Relaxed);
                 let (status, reason) = refusal(answer).await;
                 info!(%status, reason, "the node cache refuses");
-                self.broken.store(true, Ordering::Relaxed);
                 return None;
             }
             Err(error) => {
                 debug!(%error, "the node cache does not answer");
-                self.broken.store(true, Ordering::Relaxed);
                 return None;
             }
         };
@@ -127,10 +126,18 @@ impl Near {
     async fn ask(&self, request: RequestBuilder, within: Duration) -> Result<Response, String> {
         let token = fs::read_to_string(&self.token).await;
         let token = token.map_err(|e| format!("{}: {e}", self.token.display()))?;
-        match timeout(within, request.bearer_auth(token.trim()).send()).await {
-            Ok(answer) => answer.map_err(|e| cause(&e)),
-            Err(_) => Err(format!("nothing within {within:?}")),
+        let (waited_in_vain, answer) = match timeout(within, request.bearer_auth(token.trim()).send()).await {
+            Ok(answer) => {
+                (answer.as_ref().is_err_and(reqwest::Error::is_connect), answer.map_err(|e| cause(&e)))
+            }
+            Err(_) => (true, Err(format!("nothing within {within:?}"))),
+        };
+        // Not where a connection broke off: so ends an answer whose bytes turn out to have rotted before its head has
+        // left, and this pod is to bring them anew.
+        if waited_in_vain {
+            self.broken.store(true, Ordering::Relaxed);
         }
+        answer
     }
 
     fn url(&self, file: &PinnedFile) -> String {
