@@ -48,6 +48,7 @@ pub(super) struct Store {
     root: PathBuf,
     limit: u64,
     min_free_percent: u64,
+    disk: fn(&Path) -> io::Result<Disk>,
     shelf: Mutex<Shelf>,
 }
 
@@ -64,6 +65,26 @@ impl Drop for Room {
         self.store.shelf().reserved -= self.size;
         // Gone when the file was kept.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// In bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disk {
+    pub free: u64,
+    pub all: u64,
+}
+
+impl Disk {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let disk = rustix::fs::statvfs(folder)?;
+        Ok(Self { free: disk.f_bavail * disk.f_frsize, all: disk.f_blocks * disk.f_frsize })
+    }
+
+    /// How many bytes less there would have to be for so many more.
+    fn short_of(&self, wanted: u64, min_free_percent: u64) -> u64 {
+        let spared = self.all.div_ceil(100).saturating_mul(min_free_percent);
+        wanted.saturating_add(spared).saturating_sub(self.free)
     }
 }
 
@@ -93,10 +114,16 @@ impl Store {
                 shelf.entries.insert(key, Entry { size: meta.len(), sha256, used: 0 });
             }
         }
-        let store = Self { root: root.to_owned(), limit, min_free_percent, shelf: Mutex::new(shelf) };
+        let store =
+            Self { root: root.to_owned(), limit, min_free_percent, disk: Disk::of, shelf: Mutex::new(shelf) };
         // The limit may be lower than it was.
-        store.evict(&mut store.shelf(), 0);
+        store.evict(&mut store.shelf(), 0, 0);
         Ok(store)
+    }
+
+    #[cfg(test)]
+    pub fn on(self, disk: fn(&Path) -> io::Result<Disk>) -> Self {
+        Self { disk, ..self }
     }
 
     /// The file and what is known of it; it is the most recently used now.
@@ -143,13 +170,17 @@ impl Store {
                 "{size} bytes have no room in {limit}, {written} of which are being written"
             ));
         }
-        self.evict(&mut shelf, size);
-        let disk = rustix::fs::statvfs(&self.root).map_err(|e| format!("{}: {e}", self.root.display()))?;
-        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        let (percent, spared) = (self.min_free_percent, all.div_ceil(100) * self.min_free_percent);
         // What others have written so far counts twice: on the safe side.
         let wanted = size.saturating_add(written);
-        if free.checked_sub(wanted).is_none_or(|left| left < spared) {
+        let disk = (self.disk)(&self.root).map_err(|e| format!("{}: {e}", self.root.display()))?;
+        let short = disk.short_of(wanted, self.min_free_percent);
+        if short <= shelf.bytes {
+            self.evict(&mut shelf, size, short);
+        }
+        // Where all that is kept would not do, nothing goes; where it would, one that is being read gives nothing back yet.
+        let disk = if short == 0 { disk } else { (self.disk)(&self.root).unwrap_or(disk) };
+        if disk.short_of(wanted, self.min_free_percent) > 0 {
+            let (Disk { free, all }, percent) = (disk, self.min_free_percent);
             return Err(format!(
                 "the disk has {free} of {all} bytes free, and {percent} % of it stay so: {wanted} more have no room"
             ));
@@ -184,8 +215,13 @@ impl Store {
         (shelf.bytes, shelf.evicted)
     }
 
-    fn evict(&self, shelf: &mut Shelf, wanted: u64) {
-        while shelf.bytes + shelf.reserved + wanted > self.limit || shelf.entries.len() >= MOST_FILES {
+    /// Until `wanted` bytes have room within the limit, and at least `short` bytes are gone.
+    fn evict(&self, shelf: &mut Shelf, wanted: u64, short: u64) {
+        let least = shelf.bytes.saturating_sub(short);
+        while shelf.bytes > least
+            || shelf.bytes + shelf.reserved + wanted > self.limit
+            || shelf.entries.len() >= MOST_FILES
+        {
             let oldest = shelf.entries.iter().min_by_key(|(_, entry)| entry.used);
             let Some((key, entry)) = oldest.map(|(key, entry)| (key.clone(), entry.clone())) else { return };
             let _ = std::fs::remove_file(self.path(&key, &entry.sha256));

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::serve::{parse_repr_digest, repr_digest};
-use super::store::{Key, Store};
+use super::store::{Disk, Key, Store};
 
 const A: &str = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
 
@@ -148,4 +148,30 @@ fn a_disk_that_would_be_too_full_keeps_nothing_and_it_says_so() {
     let store = Arc::new(Store::open(root.path(), 100, 0).unwrap());
     let _half = store.room(60).unwrap();
     assert_eq!(store.room(41).unwrap_err(), "41 bytes have no room in 100, 60 of which are being written");
+}
+
+#[test]
+fn files_make_room_on_a_short_disk_only_where_that_is_enough() {
+    /// 1,000 bytes, of which others hold 940.
+    fn disk(root: &Path) -> std::io::Result<Disk> {
+        let ours: u64 = ["team", ".incoming"].map(|folder| size(&root.join(folder))).iter().sum();
+        Ok(Disk { free: 60 - ours, all: 1000 })
+    }
+    let root = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(root.path(), 1000, 2).unwrap().on(disk));
+    for n in 0..4 {
+        put(&store, key("team", n), &[n; 10]);
+    }
+    assert_eq!(store.counts(), (40, 0));
+    assert!(store.room(41).unwrap_err().contains("20 of 1000 bytes free"), "20 stay free, and 40 are all");
+    assert_eq!(store.counts(), (40, 0), "so nothing went");
+    put(&store, key("team", 4), &[4; 11]);
+    let there: Vec<u8> = (0..5).filter(|n| store.has(&key("team", *n), A)).collect();
+    assert_eq!((there, store.counts().1), (vec![2, 3, 4], 2));
+}
+
+/// Of a folder's files.
+fn size(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
