@@ -1,7 +1,7 @@
-//! How soon a changed route is in force: `make bench ONLY=gateway`, after its other figures.
+//! How soon a changed route reaches traffic: `make bench ONLY=gateway`, after its other figures.
 //!
-//! A real API server with a ModelRoute for each of 500 deployments; the gateway's own word, on the stream that the
-//! operator reads, is that no new request goes by the former route any more.
+//! A real API server with a ModelRoute and a pod of two revisions for each of 500 deployments. A route's whole weight goes
+//! to the other revision, and requests come one after the other until that one answers.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -11,24 +11,30 @@ mod report;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use common::{Cluster, wait};
 use futures::StreamExt;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use modelwright::api::ModelRoute;
-use modelwright::formats::GatewayReport;
+use modelwright::listen::{Patience, Phase, serve};
 use report::{Goal, figure, number};
-use serde_json::json;
-use tokio::net::TcpStream;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const NAMESPACE: &str = "bench-routes";
 const ROUTES: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between a request's answer and the next: most of the processor is the API server's and the gateway's.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Does not outlive the bench.
 struct Gateway(Child);
@@ -44,10 +50,14 @@ impl Drop for Gateway {
 async fn main() {
     let cluster = Cluster::open().await;
     cluster.create_namespace(NAMESPACE).await;
-    let api: Api<ModelRoute> = cluster.api(NAMESPACE);
-    futures::stream::iter((0..ROUTES).map(route))
-        .for_each_concurrent(8, async |route| {
-            api.create(&PostParams::default(), &route).await.expect("a ModelRoute");
+    let (routes, pods): (Api<ModelRoute>, Api<Pod>) = (cluster.api(NAMESPACE), cluster.api(NAMESPACE));
+    let workers = [worker(1).await, worker(2).await];
+    futures::stream::iter(0..ROUTES)
+        .for_each_concurrent(8, async |number| {
+            routes.create(&PostParams::default(), &route(number)).await.expect("a ModelRoute");
+            pods.create(&PostParams::default(), &pod(number, workers)).await.expect("a Pod");
+            let patch = Patch::Merge(ready());
+            pods.patch_status(&name(number), &PatchParams::default(), &patch).await.expect("its status");
         })
         .await;
 
@@ -66,30 +76,26 @@ async fn main() {
         (response.status() == 200).then_some(()).ok_or(response.status().to_string())
     })
     .await;
-    let mut stream = Stream {
-        body: get(admin, "/modelwright/v1/stream").await.expect("a stream").into_body(),
-        rest: Vec::new(),
-    };
-
+    let mut client = connect(data).await.expect("a connection");
     let mut times = Vec::new();
     for change in 0..number("CHANGES", 1000) {
-        let name = format!("m-{}", change * 7 % ROUTES);
-        let mode = if (change / ROUTES).is_multiple_of(2) { "Hold" } else { "Forward" };
-        let patch = json!({ "spec": { "mode": mode } });
+        let name = name(change * 7 % ROUTES);
+        let next = if (change / ROUTES).is_multiple_of(2) { 2 } else { 1 };
+        assert_eq!(ask(&mut client, &name).await, (3 - next).to_string(), "before the change");
+        let patch = json!({ "spec": { "backends": backends(next) } });
         let began = Instant::now();
-        let written =
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a write");
-        let generation = written.metadata.generation.expect("a generation");
-        let applied = tokio::time::timeout(PATIENCE, stream.applied(&name, generation)).await;
-        applied
-            .unwrap_or_else(|_| panic!("{name}: generation {generation} is not applied after {PATIENCE:?}"));
+        routes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.expect("a write");
+        while ask(&mut client, &name).await != next.to_string() {
+            assert!(began.elapsed() < PATIENCE, "{name}: revision {next} does not answer");
+            tokio::time::sleep(PAUSE).await;
+        }
         times.push(began.elapsed());
     }
     times.sort_unstable();
     let at =
         |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1000.0;
     let how = format!(
-        "from before the write of a ModelRoute until the gateway has applied it, the API server's time included; {} \
+        "from before the write of a ModelRoute until the other revision answers, the API server's time included; {} \
          changes one after the other, p50 {:.1} ms",
         times.len(),
         at(50)
@@ -97,43 +103,85 @@ async fn main() {
     figure("gateway.route_p99_ms.500", at(99), "ms", Some(Goal::AtMost(100.0)), &how);
 }
 
+fn name(number: usize) -> String {
+    format!("m-{number}")
+}
+
+fn parse<T: DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("an object")
+}
+
+fn backends(revision: i64) -> Value {
+    json!([{ "revision": 1, "weight": if revision == 1 { 100 } else { 0 } },
+           { "revision": 2, "weight": if revision == 2 { 100 } else { 0 } }])
+}
+
 fn route(number: usize) -> ModelRoute {
-    serde_json::from_value(json!({
+    parse(json!({
         "apiVersion": "modelwright.dev/v1alpha1",
         "kind": "ModelRoute",
-        "metadata": { "name": format!("m-{number}") },
-        "spec": { "mode": "Forward", "backends": [{ "revision": 1, "weight": 100 }] },
+        "metadata": { "name": name(number) },
+        "spec": { "mode": "Forward", "backends": backends(1) },
     }))
-    .expect("a ModelRoute")
+}
+
+/// No kubelet takes it: it is on this machine, as its status will say.
+fn pod(number: usize, ports: [u16; 2]) -> Pod {
+    let slot = |revision: usize| json!({ "modelVersion": revision.to_string(), "port": ports[revision - 1] });
+    let assignment = json!({ "assignments": [slot(1), slot(2)] }).to_string();
+    parse(json!({
+        "metadata": {
+            "name": name(number),
+            "labels": {
+                "modelwright.dev/deployment": name(number), "modelwright.dev/role": "serve",
+                "modelwright.dev/set": "r1", "modelwright.dev/serves": "r1.r2",
+            },
+            "annotations": { "modelwright.dev/assignment": assignment },
+        },
+        "spec": { "schedulerName": "none", "containers": [{ "name": "server", "image": "none" }] },
+    }))
+}
+
+fn ready() -> Value {
+    json!({ "status": {
+        "phase": "Running", "podIP": "127.0.0.1", "podIPs": [{ "ip": "127.0.0.1" }],
+        "conditions": [{ "type": "Ready", "status": "True" }],
+    } })
+}
+
+/// Answers with its revision. Its port.
+async fn worker(revision: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let router = Router::new().fallback(move || async move { revision.to_string() });
+    tokio::spawn(async move {
+        let (_serving, phases) = watch::channel(Phase::Serving);
+        serve(listener, router, phases, Patience::default()).await;
+    });
+    port
+}
+
+type Client = http1::SendRequest<Full<Bytes>>;
+
+async fn connect(port: u16) -> Result<Client, String> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// The body of the answer.
+async fn ask(client: &mut Client, name: &str) -> String {
+    let request = Request::post(format!("/v2/models/{name}/infer")).header("host", "gateway");
+    let request = request.body(Full::from("{}")).expect("a request");
+    let answer = client.send_request(request).await.expect("an answer");
+    let (status, body) = (answer.status(), answer.into_body().collect().await.expect("a body").to_bytes());
+    let text = String::from_utf8_lossy(&body).into_owned();
+    assert!(status.is_success(), "{name}: {status} {text}");
+    text
 }
 
 async fn get(port: u16, path: &str) -> Result<Response<Incoming>, String> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    tokio::spawn(connection);
-    let request =
-        Request::get(path).header("host", "gateway").body(Empty::<Bytes>::new()).expect("a request");
-    sender.send_request(request).await.map_err(|e| e.to_string())
-}
-
-/// The gateway's reports, a line each.
-struct Stream {
-    body: Incoming,
-    rest: Vec<u8>,
-}
-
-impl Stream {
-    async fn applied(&mut self, name: &str, generation: i64) {
-        loop {
-            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                let report: GatewayReport = serde_json::from_slice(&line).expect("a report");
-                if report.routes.get(name).is_some_and(|route| route.generation >= generation) {
-                    return;
-                }
-            }
-            let frame = self.body.frame().await.expect("the stream goes on").expect("the stream goes on");
-            self.rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        }
-    }
+    let request = Request::get(path).header("host", "gateway").body(Full::default()).expect("a request");
+    connect(port).await?.send_request(request).await.map_err(|e| e.to_string())
 }

@@ -190,6 +190,8 @@ func (n *fakeNode) sync(ctx context.Context, key string) error {
 		return n.remove(ctx, pod)
 	case pod.Status.Phase != corev1.PodPending || told == pod.UID:
 		return nil
+	case pod.Spec.SchedulerName != corev1.DefaultSchedulerName: // there is no other
+		return nil
 	}
 	if err := n.bind(ctx, pod); err != nil {
 		return err
