@@ -164,6 +164,12 @@ impl Stage<'_> {
         .await
     }
 
+    /// The gateways' evidence was enough.
+    pub async fn until_analysis_failed(&self) {
+        self.until("failed analysis", |deployment, _| says(deployment, "Degraded", "True", "AnalysisFailed"))
+            .await;
+    }
+
     /// All of the traffic is back, and this version may answer nothing more.
     pub async fn until_aborted(&self, version: i64) {
         self.until("end of the attempt", |deployment, status| {
