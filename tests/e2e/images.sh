@@ -13,6 +13,13 @@ image() { # NAME:TAG ARCHIVE FILE…
     archives+=("$archive")
 }
 archives=()
+# The same as what is installed, by another name: an upgrade.
+host=$(rustc -vV | sed -n 's/^host: //p')
+programs=()
+for part in operator gateway loader; do
+    programs+=(--file "/modelwright-$part=${CARGO_TARGET_DIR:-target}/$host/release/modelwright-$part")
+done
+image modelwright:next modelwright-next "${programs[@]}" --entrypoint /modelwright-operator
 image e2e-helper:1 e2e-helper --file "/helper=$helper" --entrypoint /helper
 # The helper in the place of a server: it ends at once.
 image modelwright-server:crash server-crash --file "/helper=$helper" --entrypoint /helper

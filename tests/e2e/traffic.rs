@@ -35,10 +35,22 @@ async fn no_change_loses_a_request() {
         Scene::new("a shadow step finds other answers", scenes::shadow_differing),
         Scene::new("blue/green", scenes::blue_green),
         Scene::new("pods are recreated while requests wait", scenes::recreate),
-        Scene::new("one GPU, which the new pod needs too", scenes::rollout).of("gpu", one_gpu()),
-        Scene::new("one GPU, and the new model comes into its pod", scenes::in_place).of("gpu", one_gpu()),
-        Scene::new("one GPU, two models in its pod, and the container is killed", scenes::in_place_killed)
-            .of("gpu", one_gpu()),
+        Scene::new("every GPU taken, and the new pod needs them", scenes::rollout)
+            .of("gpu", gpus(1, "Recreate")),
+        Scene::new("every GPU taken, and the new model comes into the pod", scenes::in_place)
+            .of("gpu", gpus(1, "Recreate")),
+        Scene::new("in a pod with both GPUs, a candidate aborts and hangs", scenes::in_place_misbehaving)
+            .of("gpu", gpus(1, "Recreate")),
+        Scene::new("in a pod with both GPUs, a candidate fails its requests", scenes::in_place_failing)
+            .of("gpu", gpus(1, "Recreate"))
+            .fails(),
+        Scene::new(
+            "in a pod with both GPUs, two models, and the container is killed",
+            scenes::in_place_killed,
+        )
+        .of("gpu", gpus(1, "Recreate")),
+        Scene::new("a GPU for each of two pods, and none for a third", scenes::no_gpu_left)
+            .of("gpus", gpus(2, "Auto")),
         Scene::new("memory for one model in each pod, and another comes", scenes::one_for_another)
             .of("heavy", json!({ "replicas": 2, "strategy": { "replacement": "InPlace" } }))
             .from(HEAVY),
@@ -68,12 +80,13 @@ fn autoscaled(least: i32) -> serde_json::Value {
     json!({ "autoscaling": autoscaling })
 }
 
-/// The node has no other.
-fn one_gpu() -> serde_json::Value {
+/// Each node has two, and one node is for pods that take both, the other for pods that take one.
+fn gpus(replicas: i32, replacement: &str) -> serde_json::Value {
+    let (node, each) = if replicas == 1 { ("node-1", "2") } else { ("node-2", "1") };
     json!({
-        "replicas": 1,
-        "pod": { "nodeSelector": { "kubernetes.io/hostname": "node-1" } },
-        "resources": { "limits": { "nvidia.com/gpu": "1" } },
-        "strategy": { "replacement": "Recreate" },
+        "replicas": replicas,
+        "pod": { "nodeSelector": { "kubernetes.io/hostname": node } },
+        "resources": { "limits": { "nvidia.com/gpu": each } },
+        "strategy": { "replacement": replacement, "surgeTimeoutSeconds": 1 },
     })
 }

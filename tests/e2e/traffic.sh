@@ -4,7 +4,7 @@
 # and one that runs is used.
 set -euo pipefail
 cluster=$PWD/$1 version=$2
-name=traffic shape=(--nodes=2 --gpus=1) arguments=() flags=()
+name=traffic shape=(--nodes=2 --gpus=2) arguments=() flags=()
 case ${3:-test} in
     test) what=(test --test traffic) arguments=(--nocapture) ;;
     ledger) what=(bench --bench ledger) ;;

@@ -1,5 +1,6 @@
 //! What happens while requests are on their way, one function a scene.
 
+mod incidents;
 mod marathon;
 mod stage;
 
@@ -100,28 +101,11 @@ pub fn operator_killed_at_each_step<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, (
     .boxed()
 }
 
-/// The client is on the other.
-const DRAINED: &str = "node-2";
-
-/// Of serving pods and gateways: what the test itself has there may stay.
-async fn drain(stage: &Stage<'_>) {
-    for selector in ["modelwright.dev/role=serve", "modelwright.dev/component=gateway"] {
-        let there = stage.pods(selector).await;
-        let nodes: Vec<_> = there.iter().map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
-        assert!(nodes.contains(&Some(DRAINED)), "nothing to drain: {selector} on {nodes:?}");
-    }
-    stage.kubectl(&["cordon", DRAINED]);
-    for selector in ["modelwright.dev/component=gateway", "modelwright.dev/role=serve"] {
-        let only = format!("--pod-selector={selector}");
-        stage.kubectl_slow(&["drain", DRAINED, "--delete-emptydir-data", "--timeout=5m", &only]).await;
-    }
-}
-
 pub fn node_drained<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
-        drain(stage).await;
+        stage.drain_node().await;
         stage.until_serving(2).await;
-        stage.kubectl(&["uncordon", DRAINED]);
+        stage.uncordon();
     }
     .boxed()
 }
@@ -136,9 +120,9 @@ pub fn node_drained_while_following_demand<'a>(stage: &'a Stage<'a>) -> BoxFutur
             stage.until_serving(1).await;
             stage.apply_now(json!({ "autoscaling": { "target": 80 } })).await;
         };
-        tokio::join!(drain(stage), follow);
+        tokio::join!(stage.drain_node(), follow);
         stage.until_serving(3).await;
-        stage.kubectl(&["uncordon", DRAINED]);
+        stage.uncordon();
         stage.apply_now(json!({ "autoscaling": { "target": 1000 } })).await;
         stage.until_serving(1).await;
     }
@@ -240,18 +224,22 @@ pub fn canary_analysed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
 
 pub fn canary_failing<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
-        let former = stage.version();
-        let metrics = json!([{ "name": "errors", "type": "ErrorRate", "max": "0.01" }]);
-        stage.set(json!({ "strategy": { "canary": {
-            "steps": [{ "setWeight": 20 }, { "pause": { "durationSeconds": 600 } }],
-            "analysis": { "metrics": metrics },
-        } } }));
-        let next = stage.apply_failing().await;
-        stage.until_analysis_failed("errors").await;
-        stage.until_aborted(next).await;
-        stage.back_to(former).await;
+        failing(stage, "Auto").await;
     }
     .boxed()
+}
+
+async fn failing(stage: &Stage<'_>, replacement: &str) {
+    let former = stage.version();
+    let metrics = json!([{ "name": "errors", "type": "ErrorRate", "max": "0.01" }]);
+    stage.set(json!({ "strategy": { "replacement": replacement, "canary": {
+        "steps": [{ "setWeight": 20 }, { "pause": { "durationSeconds": 600 } }],
+        "analysis": { "metrics": metrics },
+    } } }));
+    let next = stage.apply_failing().await;
+    stage.until_analysis_failed("errors").await;
+    stage.until_aborted(next).await;
+    stage.back_to(former).await;
 }
 
 /// Each version of the model adds another number, and no client gets the candidate's.
@@ -268,6 +256,16 @@ pub fn shadow_differing<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
         stage.until_analysis_failed("answers").await;
         stage.until_aborted(next).await;
         stage.back_to(former).await;
+    }
+    .boxed()
+}
+
+/// The same of one that comes into the pod where the stable version answers.
+pub fn in_place_failing<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let before = stage.serving_pods().await;
+        failing(stage, "InPlace").await;
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
     }
     .boxed()
 }
@@ -320,6 +318,43 @@ pub fn one_for_another<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
         stage.annotate(annotations::ABORT, &id).await;
         stage.until_aborted(other).await;
         stage.back_to(next).await;
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
+    }
+    .boxed()
+}
+
+/// Two pods have a GPU each, and no node has another. `Auto` asks the scheduler first.
+pub fn no_gpu_left<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let before = stage.serving_pods().await;
+        let next = stage.apply_next().await;
+        stage.until_replaced("InPlace", "SurgeUnschedulable").await;
+        stage.until_stable(next).await;
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
+        stage.set(json!({ "strategy": { "replacement": "InPlace" } }));
+        stage.roll().await;
+        assert_eq!(stage.serving_pods().await, before, "the pods stay");
+    }
+    .boxed()
+}
+
+/// Half of the traffic is the candidate's, in the pod where the stable version answers, when its worker aborts, and when
+/// the next one hangs.
+pub fn in_place_misbehaving<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        let before = stage.serving_pods().await;
+        stage.set(json!({ "strategy": { "replacement": "InPlace", "canary": { "steps": [
+            { "setWeight": 50 }, { "pause": {} },
+        ] } } }));
+        let next = stage.apply_next().await;
+        let id = stage.until_weight(50, 1).await;
+        let (revision, _) = id.split_once('.').expect("revision and attempt");
+        for signal in ["ABRT", "STOP"] {
+            stage.replace_workers(signal, revision).await;
+            stage.answered_more(500).await;
+        }
+        stage.annotate(annotations::PROMOTE, &format!("{id}/full")).await;
+        stage.until_stable(next).await;
         assert_eq!(stage.serving_pods().await, before, "the pods stay");
     }
     .boxed()

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::Api;
-use kube::api::ListParams;
 use modelwright::api::AnalysisVerdict;
 use serde_json::{Value, json};
 
@@ -20,7 +15,6 @@ use crate::support::{Space, in_namespace, says, wait};
 
 /// Of each scene; REQUESTS= others.
 const REQUESTS: usize = 2000;
-const OPERATOR: &str = "modelwright-system";
 
 type Act = for<'a> fn(&'a Stage<'a>) -> BoxFuture<'a, ()>;
 
@@ -75,7 +69,7 @@ pub(super) struct Play {
 }
 
 pub struct Stage<'a> {
-    space: &'a Space,
+    pub(super) space: &'a Space,
     load: &'a Load,
     play: Mutex<&'a mut Play>,
 }
@@ -417,85 +411,4 @@ impl Stage<'_> {
         let pods = self.pods(&self.serving()).await;
         pods.into_iter().filter_map(|pod| pod.metadata.uid).collect()
     }
-
-    /// SIGKILL to a program in the first of these pods, from outside. It is started again by its kubelet.
-    pub async fn kill(&self, selector: &str, program: &str) {
-        let pods = self.pods(selector).await;
-        // One that is on its way out may have ended by itself.
-        let pod = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pod = pod.unwrap_or_else(|| panic!("no pod {selector}"));
-        assert!(kill_in(pod, program) > 0, "no {program} in {:?}", pod.metadata.name);
-    }
-
-    pub async fn kill_operators(&self) {
-        let api: Api<Pod> = Api::namespaced(self.space.client.clone(), OPERATOR);
-        let selector = "app.kubernetes.io/name=modelwright-operator";
-        let pods =
-            api.list(&ListParams::default().labels(selector)).await.expect("the operator's pods").items;
-        let killed: usize = pods.iter().map(|pod| kill_in(pod, "modelwright-operator")).sum();
-        assert!(killed > 0, "no operator runs");
-    }
-
-    /// The other replica takes over when the lease has run out.
-    pub async fn kill_leader(&self) {
-        let leases: Api<Lease> = Api::namespaced(self.space.client.clone(), OPERATOR);
-        let lease = leases.get("modelwright-operator").await.expect("the lease");
-        let leader = lease.spec.and_then(|spec| spec.holder_identity).expect("a leader");
-        let pods: Api<Pod> = Api::namespaced(self.space.client.clone(), OPERATOR);
-        let pod = pods.get(&leader).await.expect("the leader's pod");
-        assert!(kill_in(&pod, "modelwright-operator") > 0, "{leader} does not run");
-    }
-
-    /// As `helm upgrade` with another operator and other gateways: the pods of both are replaced.
-    pub async fn upgrade_chart(&self) {
-        let deployments = self.space.api::<Deployment>();
-        let former = deployments.get("modelwright-gateway").await.expect("gateways").metadata.generation;
-        let cpu = 50 + std::process::id() % 50;
-        let status = tokio::process::Command::new("helm")
-            .args(["upgrade", "modelwright", "charts/modelwright", "--namespace", OPERATOR, "--reuse-values"])
-            .args(["--set-string", &format!("podAnnotations.upgraded={}", std::process::id())])
-            .args(["--set-string", &format!("gateway.resources.requests.cpu={cpu}m")])
-            .args(["--wait", "--timeout", "5m"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
-            .status()
-            .await;
-        assert!(status.expect("helm runs").success(), "helm upgrade failed");
-        wait("new template of the gateways", async || {
-            let seen = deployments.get("modelwright-gateway").await.map_err(|e| e.to_string())?;
-            let generation = seen.metadata.generation;
-            (generation > former).then_some(()).ok_or(format!("generation {generation:?}"))
-        })
-        .await;
-        self.until_gateways_rolled().await;
-    }
-
-    /// The old ones have gone to the end.
-    pub async fn until_gateways_rolled(&self) {
-        let status = ["rollout", "status", "deployment/modelwright-gateway", "--timeout=5m"];
-        self.kubectl_slow(&status).await;
-        wait("gateways of one template", async || {
-            let pods = self.pods("modelwright.dev/component=gateway").await;
-            let leaving = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
-            (leaving == 0).then_some(()).ok_or(format!("{leaving} are leaving"))
-        })
-        .await;
-    }
-}
-
-/// How many it killed: processes of this program in the pod's own control group.
-fn kill_in(pod: &Pod, program: &str) -> usize {
-    let uid = pod.metadata.uid.as_deref().expect("a uid");
-    let mut killed = 0;
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let first = read("cmdline").split('\0').next().unwrap_or_default().to_string();
-        if read("cgroup").contains(uid) && first.ends_with(program) {
-            let done = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-            killed += usize::from(done.is_ok_and(|status| status.success()));
-        }
-    }
-    killed
 }
