@@ -27,6 +27,7 @@ async fn no_change_loses_a_request() {
         Scene::new("a node is drained", scenes::node_drained),
         Scene::new("the gateways are rolled", scenes::gateways_restarted),
         Scene::new("a gateway's process is killed", scenes::gateway_killed).retries(CLIENTS_RETRY),
+        Scene::new("no API server for a while", scenes::no_api_server),
         Scene::new("the operator is killed in the middle of a rollout", scenes::operator_killed),
         Scene::new("a canary, step by step to the end", scenes::canary),
         Scene::new("a canary that is aborted", scenes::canary_aborted),

@@ -36,6 +36,6 @@ tests/tools/install.sh "$cluster" "$name" "${flags[@]}" >&2
 tests/e2e/images.sh "$cluster" "$name" "$version" >&2
 state=$("$cluster" status "$name" | awk '$1 == "state" { print $2 }')
 CONTAINERD=$(echo "$state"/node-*/containerd.sock)
-export CONTAINERD
+export CONTAINERD CLUSTER=$cluster NAME=$name
 cargo --config "target.'cfg(unix)'.runner = ['$cluster', 'exec', '$name', '--']" \
     "${what[@]}" --quiet --locked --features e2e -- "${arguments[@]}"

@@ -57,6 +57,24 @@ impl Stage<'_> {
         assert!(killed > 0, "no operator runs");
     }
 
+    /// Nobody answers for the cluster's state while `work` goes on.
+    pub async fn without_api_server(&self, work: impl Future<Output = ()>) {
+        let cluster = |command: &str| {
+            let [tool, name] =
+                ["CLUSTER", "NAME"].map(|name| std::env::var(name).expect("of a local cluster"));
+            let output = Command::new(tool).args([command, &name]).output().expect("it runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let processes = cluster("status");
+        let pid = processes
+            .lines()
+            .find_map(|line| line.strip_prefix("process kube-apiserver ")?.split(' ').next());
+        assert!(tell(pid.and_then(|pid| pid.parse().ok()).expect("its process"), "KILL"));
+        work.await;
+        cluster("up");
+    }
+
     /// The other replica takes over when the lease has run out.
     pub async fn kill_leader(&self) {
         let leases: Api<Lease> = Api::namespaced(self.space.client.clone(), OPERATOR);

@@ -65,6 +65,15 @@ pub fn gateway_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     .boxed()
 }
 
+/// Gateways know what they knew.
+pub fn no_api_server<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
+    async {
+        stage.without_api_server(stage.answered_more(1000)).await;
+        stage.roll().await;
+    }
+    .boxed()
+}
+
 pub fn operator_killed<'a>(stage: &'a Stage<'a>) -> BoxFuture<'a, ()> {
     async {
         let next = stage.apply_next().await;
