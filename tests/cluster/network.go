@@ -28,7 +28,9 @@ func (c *cluster) networkPlan(i int) string {
 	add := func(format string, args ...any) { plan = append(plan, fmt.Sprintf(format, args...)) }
 	add("link set lo up")
 	if i == 1 {
-		add("link add nodes type bridge")
+		// Without an address of its own a bridge has the lowest of its ports', another one whenever such a pod comes or
+		// goes: what others know of it was wrong then for half a minute, until they asked again.
+		add("link add nodes address 02:00:00:00:00:01 type bridge")
 		add("addr add %s/24 dev nodes", nodeIP(1))
 		add("link set nodes up")
 		// Service addresses need a route to be translated at all.

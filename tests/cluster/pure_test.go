@@ -81,6 +81,9 @@ func TestNetworkPlan(t *testing.T) {
 	if plan := c.networkPlan(1); !strings.Contains(plan, "type veth peer name eth0 netns /s/ns/net-node-2\n") || !strings.Contains(plan, "route add 10.244.2.0/24 via 172.30.0.2\n") {
 		t.Error(plan)
 	}
+	if plan := c.networkPlan(1); !strings.Contains(plan, "link add nodes address ") {
+		t.Error("the bridge's address would be that of a port", plan)
+	}
 	if plan := c.networkPlan(2); !strings.Contains(plan, "route add 10.244.1.0/24 via 172.30.0.1\n") || strings.Contains(plan, "bridge") {
 		t.Error(plan)
 	}

@@ -96,6 +96,7 @@ impl<'a> Journey<'a> {
         let script = async {
             self.until_like(reference).await;
             stage.answered_more(REQUESTS).await;
+            stage.until_all_gateways().await;
             self.still_state().await
         };
         let state = tokio::select! {

@@ -14,6 +14,8 @@ use crate::ledger::{Load, digest};
 
 pub const NAME: &str = "model";
 pub const REPLICAS: i32 = 2;
+/// The operator's default.
+const GATEWAYS: i32 = 2;
 
 /// The ModelDeployment of a journey.
 pub struct Play(Mutex<Model>);
@@ -196,6 +198,16 @@ impl Stage<'_> {
             says(deployment, "Ready", "True", "Serving")?;
             let all = [status.replicas, status.available_replicas, status.desired_replicas];
             all.iter().all(|seen| *seen == replicas).then_some(()).ok_or(format!("{all:?}"))
+        })
+        .await;
+    }
+
+    /// One that missed its probes on a slow machine is ready again.
+    pub async fn until_all_gateways(&self) {
+        self.until("all gateways", |_, status| {
+            let gateway = status.gateway.unwrap_or_default();
+            let all = gateway.replicas == GATEWAYS && gateway.acknowledged == GATEWAYS;
+            all.then_some(()).ok_or(format!("{gateway:?}"))
         })
         .await;
     }
