@@ -205,7 +205,7 @@ impl Stage<'_> {
     /// One that missed its probes on a slow machine is ready again.
     pub async fn until_all_gateways(&self) {
         self.until("all gateways", |_, status| {
-            let gateway = status.gateway.unwrap_or_default();
+            let gateway = status.gateway.ok_or("no gateway")?;
             let all = gateway.replicas == GATEWAYS && gateway.acknowledged == GATEWAYS;
             all.then_some(()).ok_or(format!("{gateway:?}"))
         })
