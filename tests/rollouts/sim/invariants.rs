@@ -8,6 +8,7 @@ use modelwright::observe::{PodView, ReplicaSetView};
 use modelwright::plan::{Kind, Write, desired};
 use serde_json::{Value, json};
 
+use super::gist::slots;
 use super::{Sim, parse};
 
 const MOST_SETS: usize = 4;
@@ -66,7 +67,7 @@ impl Sim {
     fn check_assignment(&self, name: &str, body: &Value) {
         let pod = self.family.pods.iter().find(|pod| pod.meta.name == name).unwrap();
         assert_eq!(body["metadata"]["uid"], json!(pod.meta.uid));
-        let kept = super::slots(body);
+        let kept = slots(body);
         assert!((1..=2).contains(&kept.len()), "{kept:?}\n{}", self.transcript());
         assert!(kept.len() < 2 || kept[0].port != kept[1].port, "{kept:?}\n{}", self.transcript());
         let run = kept.iter().filter(|slot| !slot.fetch_only).count();
