@@ -12,11 +12,19 @@ pub const STORIES: &[(&str, Story)] = &[
         sim.apply("s3://models/fraud/2.onnx", 1);
         sim.settle();
     }),
-    ("without_room_for_a_surge_old_pods_go_one_by_one", |sim| {
+    ("without_room_for_a_surge_the_running_pods_take_the_new_model_one_by_one", |sim| {
         sim.capacity = 3;
         sim.apply("s3://models/fraud/1.onnx", 3);
         sim.settle();
         sim.apply("s3://models/fraud/2.onnx", 3);
+        sim.settle();
+    }),
+    ("without_room_for_a_surge_old_pods_go_one_by_one", |sim| {
+        sim.capacity = 4;
+        sim.apply("s3://models/fraud/1.onnx", 4);
+        sim.settle();
+        sim.set("strategy", json!({ "surgeTimeoutSeconds": 60 }));
+        sim.set("resources", json!({ "limits": { "memory": "1Gi" } }));
         sim.settle();
     }),
     ("recreate_holds_the_requests_while_pods_are_exchanged", |sim| {
