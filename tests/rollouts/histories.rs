@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::sim::{Rng, Sim};
 
-/// Of each of the two tests, which run side by side.
+/// Of each of the two tests, which run side by side; `HISTORIES` in the environment asks for another number.
 const HISTORIES: u64 = 5_000;
 const EVENTS: usize = 5;
 
@@ -94,12 +94,16 @@ fn history(seed: u64) {
     assert!(sim.is_serving(2), "seed {seed}\n{}", sim.transcript());
 }
 
+fn histories() -> u64 {
+    std::env::var("HISTORIES").map_or(HISTORIES, |count| count.parse().expect("a number of histories"))
+}
+
 #[test]
 fn every_history_with_an_even_seed_keeps_what_is_promised() {
-    (0..HISTORIES).for_each(|n| history(2 * n));
+    (0..histories()).for_each(|n| history(2 * n));
 }
 
 #[test]
 fn every_history_with_an_odd_seed_keeps_what_is_promised() {
-    (0..HISTORIES).for_each(|n| history(2 * n + 1));
+    (0..histories()).for_each(|n| history(2 * n + 1));
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
-use modelwright::api::ModelDeployment;
+use modelwright::api::{ModelDeployment, RolloutRecord};
 use modelwright::apply::{Applied, WriteError};
 use modelwright::formats::OutputReport;
 use modelwright::observe::*;
@@ -256,15 +256,18 @@ impl Sim {
         }
         let mut wrote = false;
         let mut applied = Applied::default();
+        let ceiling = plan_record(&plan).or(self.family.route.as_ref().map(|r| r.spec.rollout.clone()));
+        let ceiling = ceiling.map_or(0, |record| self.ceiling(&record));
         for write in &plan.writes {
             applied.failure = self.refused(write);
             if applied.failure.is_some() {
                 break;
             }
-            let (before, missing) = (self.capacity_in_use(), self.missing());
+            let (before, missing, wanted) = (self.capacity_in_use(), self.missing(), self.wanted());
             self.check_write(write);
             self.write(write);
             self.check(before, missing);
+            self.check_ceiling(wanted, ceiling);
             wrote = true;
             self.writes += 1;
             if self.crash_after == Some(self.writes) {
@@ -425,6 +428,16 @@ impl Sim {
     fn say(&mut self, line: String) {
         self.said.push(line.trim_end().to_string());
     }
+}
+
+/// What the plan decides of the rollout. More pods come before it is written.
+fn plan_record(plan: &Plan) -> Option<RolloutRecord> {
+    let routed = plan.writes.iter().find_map(|write| match write {
+        Write::Create { kind: Kind::ModelRoute, body, .. }
+        | Write::Apply { kind: Kind::ModelRoute, body, .. } => Some(body),
+        _ => None,
+    });
+    routed.map(|body| parse(&body["spec"]["rollout"]))
 }
 
 pub fn parse<T: DeserializeOwned>(value: &Value) -> T {
