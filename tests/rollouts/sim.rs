@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use gateways::Gateway;
-use gist::gist;
+use gist::{gist, told};
 
 const STEP_LIMIT: usize = 600;
 /// A wait that is longer is none that a story waits for.
@@ -231,7 +231,8 @@ impl Sim {
     fn step(&mut self) -> bool {
         let worked = self.work();
         if !worked && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + LONGEST_WAIT) {
-            self.now = at.max(self.now + SignedDuration::from_secs(1));
+            let seconds = at.duration_since(self.now).as_secs().max(1);
+            self.wait(seconds);
             return true;
         }
         worked
@@ -275,8 +276,7 @@ impl Sim {
             }
         }
         let status = status::derive(&snapshot, &plan, &applied, self.now);
-        let ready = &status.conditions[0];
-        let line = format!("status: {} {}: {}", ready.status, ready.reason, ready.message);
+        let line = told(&status.conditions);
         if line != self.last {
             self.last = line.clone();
             self.say(line);

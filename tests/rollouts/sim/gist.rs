@@ -1,5 +1,6 @@
 //! What a transcript tells of a write.
 
+use modelwright::api::StatusCondition;
 use modelwright::formats::Slot;
 use modelwright::plan::Kind;
 use serde_json::Value;
@@ -43,7 +44,8 @@ pub fn gist(kind: Kind, body: &Value) -> String {
             let rollout = match (&record["candidate"], &record["aborted"]) {
                 (Value::Null, _) => String::new(),
                 (candidate, Value::Null) => {
-                    format!("; rolls out r{candidate}.{} at step {}", record["attempt"], record["step"])
+                    let (attempt, step) = (&record["attempt"], &record["step"]);
+                    format!("; rolls out r{candidate}.{attempt} at step {step}{}", room(record))
                 }
                 (candidate, _) => format!("; r{candidate}.{} was aborted", record["attempt"]),
             };
@@ -56,6 +58,28 @@ pub fn gist(kind: Kind, body: &Value) -> String {
             format!("{mode} to {}{drained}{mirror}{rollout}", shares.join(", "))
         }
         _ => String::new(),
+    }
+}
+
+/// Ready, and what else is wrong for another reason.
+pub fn told(conditions: &[StatusCondition]) -> String {
+    let ready = &conditions[0];
+    let bad = |c: &&StatusCondition| {
+        let bad = [("Progressing", "False"), ("Degraded", "True")];
+        bad.contains(&(&c.type_, &c.status)) && c.reason != ready.reason
+    };
+    let bad = conditions.iter().filter(bad).map(|c| format!(" [{} {} {}]", c.type_, c.status, c.reason));
+    let bad: String = bad.collect();
+    format!("status: {} {}: {}{bad}", ready.status, ready.reason, ready.message)
+}
+
+/// Where new pods find room, if not just beside the old ones.
+fn room(record: &Value) -> String {
+    match (record["replacement"].as_str().unwrap(), record["replacementReason"].as_str()) {
+        _ if record["stable"].is_null() => String::new(),
+        ("Surge", None) => String::new(),
+        (replacement, None) => format!(", {replacement}"),
+        (replacement, Some(reason)) => format!(", {replacement} ({reason})"),
     }
 }
 
