@@ -358,7 +358,8 @@ fn settle(number: u64, record: &mut RolloutRecord) {
     }
 }
 
-/// The rollout is over. `replacement` and its reason stay to be read.
+/// The rollout is over, and status tells of none. `replacement` and its reason stay: the former revision's pods go by
+/// them.
 fn end(record: &mut RolloutRecord) {
     record.candidate = None;
     record.aborted = None;
