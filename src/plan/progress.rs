@@ -71,7 +71,9 @@ pub(super) fn report(world: &World, next: &ModelRouteSpec, target: Option<&Revis
     let waits =
         leaving || record.previous.as_ref().is_some_and(|previous| draining(previous.revision as u64));
     let moved = rolled || steps::current(record).is_none() && !strategy::waits_for_analysis(world, record);
+    let frozen = world.is_paused() && !rolled;
     if !changing
+        && !frozen
         && moved
         && (full && (!rolled || waits) || leaving && world.available(target.number) >= desired)
     {

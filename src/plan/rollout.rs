@@ -8,7 +8,7 @@ use super::strategy::{candidate, stable};
 use super::world::World;
 use super::write::{Kind, Write};
 use super::{Plan, children, inplace, progress, route, steps, strategy};
-use crate::api::{ModelRouteSpec, RolloutRecord};
+use crate::api::{ModelRouteSpec, Replacement, RolloutRecord};
 use crate::observe::{PodPhase, PodView, ReplicaSetView, RevisionView, Snapshot};
 
 /// The previous revision's pods stay this long after they lost the traffic: a rollback needs no new pod.
@@ -26,20 +26,27 @@ pub(super) fn roll(snapshot: &Snapshot, target: Option<&RevisionView>, now: Time
     world.shared = inplace::shared(record);
     let routed = route::write(&world, &next);
     let sizes = sizes::sizes(&world, record);
-    let mut fewer = Vec::new();
+    // What is not wanted gives its places to what is.
+    let mut fewer = retire(&world, record, sizes, plan);
+    let mut more = Vec::new();
     let own = candidate(record).filter(|_| !inplace::is_in_place(record));
     for (number, replicas) in [(stable(record), sizes.stable), (own, sizes.candidate)] {
         let Some(number) = number else { continue };
         let Some(write) = size(&world, number, replicas, record) else { continue };
         let shrinks = world.set(number).is_some_and(|set| set.replicas > replicas);
-        if shrinks { &mut fewer } else { &mut plan.writes }.push(write);
+        match shrinks {
+            // Beyond what is wanted anyway: the new ones take their places.
+            true if replicas >= world.desired => plan.writes.push(write),
+            true => fewer.push(write),
+            false => more.push(write),
+        }
     }
-    // More pods first, since they start meanwhile; fewer only once the record says why.
+    // More pods before the route, since they start meanwhile; fewer only once the record says why.
+    plan.writes.extend(more);
     plan.writes.extend(routed);
     plan.writes.extend(fewer);
     inplace::assign(&world, record, plan);
     address_and_budget(&world, record, plan);
-    retire(&world, record, sizes, plan);
     remove_failed(snapshot, plan);
     progress::report(&world, &next, target, plan);
 }
@@ -99,13 +106,16 @@ fn address_and_budget(world: &World, record: &RolloutRecord, plan: &mut Plan) {
     }
 }
 
-/// Takes revisions that neither serve nor are wanted out of the way.
-fn retire(world: &World, record: &RolloutRecord, sizes: Sizes, plan: &mut Plan) {
+/// Takes revisions that neither serve nor are wanted out of the way. Returned: what goes once the record says that the
+/// candidate is elsewhere.
+fn retire(world: &World, record: &RolloutRecord, sizes: Sizes, plan: &mut Plan) -> Vec<Write> {
+    let mut later = Vec::new();
     let wanted = [stable(record), candidate(record)];
     let homes = wanted.map(|number| number.and_then(|number| world.set(number)));
     let is_home = |uid: &str| homes.iter().flatten().any(|set| set.meta.uid == uid);
     let wants_room = wanted.iter().flatten().any(|number| wants_room(world, *number));
-    let (surge, _) = steps::bounds(record, world.desired);
+    let surges = record.replacement == Replacement::Surge && !sizes::is_squeezed(record);
+    let surge = if surges { steps::bounds(record, world.desired).0 } else { 0 };
     let taken = sizes.stable + if candidate(record).is_some() { sizes.candidate } else { 0 };
     for old in &world.snapshot.family.replica_sets {
         let unused = !is_home(&old.meta.uid) && world.is_unrouted(old.number);
@@ -119,9 +129,13 @@ fn retire(world: &World, record: &RolloutRecord, sizes: Sizes, plan: &mut Plan) 
         let since = previous.map(|p| p.moved_at.0).or(aborted.map(|a| a.at.0));
         match since.map(|since| since + KEPT) {
             Some(until) if world.now < until && old.available > 0 && fits => plan.wake(until),
+            _ if candidate(record) == Some(old.number) => {
+                later.push(Write::delete(Kind::ReplicaSet, &old.meta));
+            }
             _ => plan.writes.push(Write::delete(Kind::ReplicaSet, &old.meta)),
         }
     }
+    later
 }
 
 /// A pod finds no node, or none may be made.

@@ -58,8 +58,13 @@ pub(super) fn sizes(world: &World, record: &RolloutRecord) -> Sizes {
         stable = stable.max(current.stable.min(desired));
     }
     let beside = desired + surge - stable.max(current.stable);
-    let candidate = if is_squeezed(record) { desired } else { beside.clamp(0, desired) };
-    Sizes { stable, candidate }
+    if is_squeezed(record) {
+        // As many as the old ones leave places for; one that has found another keeps it.
+        let placed = pods_of(world.snapshot, new).filter(|pod| pod.unschedulable.is_none()).count() as i32;
+        let places = desired - stable.max(current.stable);
+        return Sizes { stable, candidate: places.max(placed.min(current.candidate)).clamp(1, desired) };
+    }
+    Sizes { stable, candidate: beside.clamp(0, desired) }
 }
 
 /// The stable revision gets the pods back that it gave up; until then the candidate's answer.
@@ -67,7 +72,8 @@ fn returning(world: &World, record: &RolloutRecord, old: u64, current: Sizes) ->
     let desired = world.desired;
     let (surge, _) = steps::bounds(record, desired);
     let enough = (floor(world, record) - world.available(old)).clamp(1, current.candidate.max(1));
-    let room = if is_squeezed(record) { desired } else { desired + surge - current.candidate };
+    let surge = if is_squeezed(record) { 0 } else { surge };
+    let room = desired + surge - current.candidate;
     Sizes {
         stable: room.clamp(current.stable.min(desired), desired),
         candidate: if world.acknowledged { enough } else { current.candidate },
@@ -77,7 +83,8 @@ fn returning(world: &World, record: &RolloutRecord, old: u64, current: Sizes) ->
 /// Old pods first, then new ones, while the gateways hold the requests.
 fn recreated(world: &World, old: u64, new: u64, is_last: bool, current: Sizes) -> Sizes {
     let desired = world.desired;
-    let begun = is_last && world.is_held() && (!world.is_paused() || current.stable == 0);
+    // Old pods that are gone stay so: a new spec's route is not acknowledged yet, and their place is the new ones'.
+    let begun = is_last && (current.stable == 0 || world.is_held() && !world.is_paused());
     if begun {
         let gone = current.stable == 0 && is_gone(world, old);
         return Sizes { stable: 0, candidate: if gone { desired } else { 0 } };
@@ -111,10 +118,8 @@ pub(super) fn is_squeezed(record: &RolloutRecord) -> bool {
 pub(super) fn floor(world: &World, record: &RolloutRecord) -> i32 {
     let (_, missing) = steps::bounds(record, world.desired);
     let missing = if record.steps.is_empty() { missing } else { 0 };
-    let new = candidate(record).map_or(0, |number| world.available(number));
-    // With no pod of the new revision ready, one of the old ones has to go for the first.
-    let missing =
-        if is_squeezed(record) && new <= 1 || is_exclusive(record) { missing.max(1) } else { missing };
+    // One of the old ones has to go for each new one.
+    let missing = if is_squeezed(record) || is_exclusive(record) { missing.max(1) } else { missing };
     world.desired - missing
 }
 

@@ -38,17 +38,26 @@ pub(super) fn next(world: &World) -> Option<ModelRouteSpec> {
         aim(world, target, &mut next);
     }
     verbs::obey(world, &mut next);
+    keep_time(world, &mut next.rollout);
     if world.desired > 0 {
-        if world.is_asleep() && candidate(&next.rollout).is_some() && !is_recreated(&next.rollout) {
-            // Its time does not run while there are no pods.
-            next.rollout.step_started_at = Some(Time(world.now));
-        }
         advance(world, &mut next);
     }
     next.shadow = shadow::next(world, &next.rollout);
     next.drained = swap::drained(world, &next);
     next.mode = mode(world, &next);
     Some(next)
+}
+
+/// A step's time does not run while the rollout is frozen or there are to be no pods: it begins anew after that.
+fn keep_time(world: &World, record: &mut RolloutRecord) {
+    if candidate(record).is_none() || shadow::current(world, record).is_some() {
+        return;
+    }
+    if world.desired == 0 || world.is_paused() {
+        record.step_started_at = None;
+    } else {
+        record.step_started_at.get_or_insert(Time(world.now));
+    }
 }
 
 /// A route where there is none: for the revision that serves, if an older operator, or somebody who deleted the route,
@@ -327,8 +336,9 @@ pub(super) fn deadline(world: &World, record: &RolloutRecord) -> Option<Timestam
         return None;
     }
     let limit = world.snapshot.deployment.spec.progress_deadline_seconds.unwrap_or(1800);
-    let started = record.passed_at.as_ref().or(record.step_started_at.as_ref())?;
-    Some(started.0 + SignedDuration::from_secs(limit.into()))
+    let started = record.step_started_at.as_ref()?.0;
+    let started = record.passed_at.as_ref().map_or(started, |passed| passed.0.max(started));
+    Some(started + SignedDuration::from_secs(limit.into()))
 }
 
 fn is_late(world: &World, record: &RolloutRecord) -> bool {
@@ -348,7 +358,8 @@ fn settle(number: u64, record: &mut RolloutRecord) {
     }
 }
 
-/// The rollout is over. `replacement` and its reason stay to be read.
+/// The rollout is over, and status tells of none. `replacement` and its reason stay: the former revision's pods go by
+/// them.
 fn end(record: &mut RolloutRecord) {
     record.candidate = None;
     record.aborted = None;

@@ -119,13 +119,6 @@ impl<'a> World<'a> {
         self.acknowledged && self.route.is_some_and(|route| route.spec.mode != RouteMode::Forward)
     }
 
-    /// Scaled to zero.
-    pub fn is_asleep(&self) -> bool {
-        let sets = &self.snapshot.family.replica_sets;
-        self.route.is_some_and(|route| route.spec.mode == RouteMode::Hold)
-            && sets.iter().all(|set| set.replicas == 0)
-    }
-
     /// No request reaches a pod of this revision, nor will by what the gateways know.
     pub fn is_unrouted(&self, number: u64) -> bool {
         let Some(route) = self.route else { return false };

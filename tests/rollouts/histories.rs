@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::sim::{Rng, Sim};
 
-/// Of each of the two tests, which run side by side.
+/// Of each of the two tests, which run side by side; `HISTORIES` in the environment asks for another number.
 const HISTORIES: u64 = 5_000;
 const EVENTS: usize = 5;
 
-fn strategies() -> [Value; 13] {
+fn strategies() -> [Value; 15] {
     let steps = |steps: Value| json!({ "canary": { "steps": steps } });
     [
         Value::Null,
@@ -25,16 +25,26 @@ fn strategies() -> [Value; 13] {
         json!({ "replacement": "InPlace", "canary": { "steps": [{ "setWeight": 30 }, { "pause": {} }, { "setWeight": 60 }] } }),
         json!({ "maxSurge": 0, "maxUnavailable": 1 }),
         json!({ "replacement": "Surge", "maxSurge": "50%", "maxUnavailable": "34%" }),
-        analysed(json!([{ "setWeight": 10 }, { "pause": { "durationSeconds": 60 } }, { "setWeight": 50 }])),
         analysed(
+            "Auto",
+            json!([{ "setWeight": 10 }, { "pause": { "durationSeconds": 60 } }, { "setWeight": 50 }]),
+        ),
+        analysed("InPlace", json!([{ "setWeight": 10 }, { "pause": {} }, { "setWeight": 60 }])),
+        analysed(
+            "Surge",
+            json!([{ "setCanaryScale": { "percent": 75 } }, { "setWeight": 30 }, { "pause": {} }]),
+        ),
+        analysed(
+            "Auto",
             json!([{ "setWeight": 0 }, { "pause": {} }, { "setWeight": 30 }, { "setWeight": 60 }, { "setWeight": 80 }]),
         ),
     ]
 }
 
-fn analysed(steps: Value) -> Value {
+fn analysed(replacement: &str, steps: Value) -> Value {
     let metrics = json!([{ "name": "errors", "type": "ErrorRate", "max": "0.05" }]);
-    json!({ "canary": { "steps": steps, "analysis": { "minRequests": 100, "metrics": metrics } } })
+    let canary = json!({ "steps": steps, "analysis": { "minRequests": 100, "metrics": metrics } });
+    json!({ "replacement": replacement, "canary": canary })
 }
 
 /// One thing that happens.
@@ -43,7 +53,7 @@ fn happen(sim: &mut Sim, rng: &mut Rng, model: &mut usize, replicas: &mut i32) {
     match rng.below(21) {
         0..=3 => *model = rng.below(MODELS.len()),
         4 => *replicas = rng.below(5) as i32,
-        5 | 6 => return sim.set("strategy", strategies()[rng.below(13)].clone()),
+        5 | 6 => return sim.set("strategy", strategies()[rng.below(15)].clone()),
         7 => {
             let step = rng.below(4) as i32;
             return sim.promote(step);
@@ -94,12 +104,16 @@ fn history(seed: u64) {
     assert!(sim.is_serving(2), "seed {seed}\n{}", sim.transcript());
 }
 
+fn histories() -> u64 {
+    std::env::var("HISTORIES").map_or(HISTORIES, |count| count.parse().expect("a number of histories"))
+}
+
 #[test]
 fn every_history_with_an_even_seed_keeps_what_is_promised() {
-    (0..HISTORIES).for_each(|n| history(2 * n));
+    (0..histories()).for_each(|n| history(2 * n));
 }
 
 #[test]
 fn every_history_with_an_odd_seed_keeps_what_is_promised() {
-    (0..HISTORIES).for_each(|n| history(2 * n + 1));
+    (0..histories()).for_each(|n| history(2 * n + 1));
 }

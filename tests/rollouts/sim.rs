@@ -3,7 +3,9 @@
 mod controllers;
 mod demand;
 mod gateways;
+mod gist;
 mod invariants;
+mod users;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,9 +13,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
-use modelwright::api::ModelDeployment;
+use modelwright::api::{ModelDeployment, RolloutRecord};
 use modelwright::apply::{Applied, WriteError};
-use modelwright::formats::{OutputReport, Slot};
+use modelwright::formats::OutputReport;
 use modelwright::observe::*;
 use modelwright::plan::scale::Scaler;
 use modelwright::plan::{Kind, Plan, Write, plan};
@@ -22,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use gateways::Gateway;
+use gist::{gist, told};
 
 const STEP_LIMIT: usize = 600;
 /// A wait that is longer is none that a story waits for.
@@ -123,44 +126,6 @@ impl Sim {
         sim
     }
 
-    /// As `kubectl apply`.
-    pub fn apply(&mut self, uri: &str, replicas: i32) {
-        self.say(format!("user: model {uri}, {replicas} replicas"));
-        self.apply_spec(uri);
-        self.spec.as_mut().unwrap()["spec"]["replicas"] = json!(replicas);
-        self.read();
-    }
-
-    fn apply_spec(&mut self, uri: &str) {
-        let new = json!({
-            "apiVersion": "modelwright.dev/v1alpha1", "kind": "ModelDeployment",
-            "metadata": { "name": "fraud", "namespace": "ns", "uid": "u0", "generation": 1, "annotations": {} },
-            "spec": {},
-        });
-        let spec = self.spec.get_or_insert(new);
-        spec["spec"]["model"] = json!({ "uri": uri });
-    }
-
-    pub fn annotate(&mut self, key: &str, value: &str) {
-        self.say(format!("user: annotates {key}={value}"));
-        self.spec.as_mut().unwrap()["metadata"]["annotations"][key] = json!(value);
-        self.read();
-    }
-
-    /// Past a step of whatever is rolled out.
-    pub fn promote(&mut self, step: i32) {
-        self.say_of_attempt("promote", &format!("/{step}"));
-    }
-
-    /// A verb for the attempt that there is, if there is one.
-    pub fn say_of_attempt(&mut self, verb: &str, rest: &str) {
-        let Some(route) = self.family().route else { return };
-        let record = &route.spec.rollout;
-        let Some(candidate) = record.candidate else { return };
-        let value = format!("fraud-r{candidate}.{}{rest}", record.attempt);
-        self.annotate(&format!("modelwright.dev/{verb}"), &value);
-    }
-
     /// The attempt that the gateways count.
     fn counted(&self) -> Option<(i64, i64)> {
         let record = &self.family.route.as_ref()?.spec.rollout;
@@ -238,17 +203,6 @@ impl Sim {
         self.put(place, service);
     }
 
-    /// One field of the spec.
-    pub fn set(&mut self, field: &str, value: Value) {
-        self.say(format!("user: {field} {value}"));
-        self.spec.as_mut().unwrap()["spec"][field] = value;
-        self.read();
-    }
-
-    fn read(&mut self) {
-        self.deployment = Some(Arc::new(parse(self.spec.as_ref().unwrap())));
-    }
-
     pub fn wait(&mut self, seconds: i64) {
         self.say(format!("{seconds} seconds pass"));
         self.now += SignedDuration::from_secs(seconds);
@@ -277,7 +231,8 @@ impl Sim {
     fn step(&mut self) -> bool {
         let worked = self.work();
         if !worked && let Some(at) = self.plan().wake_at.filter(|at| *at < self.now + LONGEST_WAIT) {
-            self.now = at.max(self.now + SignedDuration::from_secs(1));
+            let seconds = at.duration_since(self.now).as_secs().max(1);
+            self.wait(seconds);
             return true;
         }
         worked
@@ -302,15 +257,18 @@ impl Sim {
         }
         let mut wrote = false;
         let mut applied = Applied::default();
+        let ceiling = plan_record(&plan).or(self.family.route.as_ref().map(|r| r.spec.rollout.clone()));
+        let ceiling = ceiling.map_or(0, |record| self.ceiling(&record));
         for write in &plan.writes {
             applied.failure = self.refused(write);
             if applied.failure.is_some() {
                 break;
             }
-            let (before, missing) = (self.capacity_in_use(), self.missing());
+            let (before, missing, wanted) = (self.capacity_in_use(), self.missing(), self.wanted());
             self.check_write(write);
             self.write(write);
             self.check(before, missing);
+            self.check_ceiling(wanted, ceiling);
             wrote = true;
             self.writes += 1;
             if self.crash_after == Some(self.writes) {
@@ -318,8 +276,7 @@ impl Sim {
             }
         }
         let status = status::derive(&snapshot, &plan, &applied, self.now);
-        let ready = &status.conditions[0];
-        let line = format!("status: {} {}: {}", ready.status, ready.reason, ready.message);
+        let line = told(&status.conditions);
         if line != self.last {
             self.last = line.clone();
             self.say(line);
@@ -473,65 +430,14 @@ impl Sim {
     }
 }
 
-/// What a write says that a reader of a transcript wants to know.
-fn gist(kind: Kind, body: &Value) -> String {
-    let spec = &body["spec"];
-    match kind {
-        Kind::ReplicaSet => {
-            let assigned = slots(&spec["template"]);
-            let own = format!("r{}", assigned[0].revision);
-            let other = body["metadata"]["labels"]["modelwright.dev/set"].as_str() != Some(own.as_str());
-            let of = if other { format!(" of {own}") } else { String::new() };
-            format!("with {} replicas{of}", spec["replicas"])
-        }
-        Kind::Pod if body["spec"].is_null() => {
-            let named = |fetch_only: bool| {
-                let slots = slots(body).into_iter().filter(|slot| slot.fetch_only == fetch_only);
-                let names: Vec<String> = slots.map(|slot| format!("r{}", slot.revision)).collect();
-                names.join(" and ")
-            };
-            let (held, files) = (named(false), named(true));
-            let files = if files.is_empty() { files } else { format!(", and the files of {files}") };
-            let proven = body["metadata"]["labels"]["modelwright.dev/serves"].as_str().unwrap();
-            let proven = if proven.is_empty() { "nothing".into() } else { proven.replace('.', " and ") };
-            format!("to hold {held}{files}; {proven} is proven")
-        }
-        Kind::Service if spec["selector"]["modelwright.dev/component"] == "gateway" => {
-            "to the gateways".into()
-        }
-        Kind::ModelRoute => {
-            let backends = spec["backends"].as_array().into_iter().flatten();
-            let shares: Vec<String> =
-                backends.map(|b| format!("r{} {} %", b["revision"], b["weight"])).collect();
-            let mode = spec["mode"].as_str().unwrap().to_lowercase();
-            let record = &spec["rollout"];
-            let mirror = match &spec["shadow"] {
-                Value::Null => String::new(),
-                shadow => format!("; mirrors {} % to r{}", shadow["percent"], shadow["revision"]),
-            };
-            let rollout = match (&record["candidate"], &record["aborted"]) {
-                (Value::Null, _) => String::new(),
-                (candidate, Value::Null) => {
-                    format!("; rolls out r{candidate}.{} at step {}", record["attempt"], record["step"])
-                }
-                (candidate, _) => format!("; r{candidate}.{} was aborted", record["attempt"]),
-            };
-            let drained = match &spec["drained"] {
-                Value::Null => String::new(),
-                drained => {
-                    format!("; none for r{} to {}", drained["revision"], drained["pod"].as_str().unwrap())
-                }
-            };
-            format!("{mode} to {}{drained}{mirror}{rollout}", shares.join(", "))
-        }
-        _ => String::new(),
-    }
-}
-
-/// What an object assigns.
-fn slots(object: &Value) -> Vec<Slot> {
-    let read = |part: &Value| serde_json::from_value(part.clone()).unwrap_or_default();
-    Slot::assigned(&read(&object["metadata"]["labels"]), &read(&object["metadata"]["annotations"]))
+/// What the plan decides of the rollout. More pods come before it is written.
+fn plan_record(plan: &Plan) -> Option<RolloutRecord> {
+    let routed = plan.writes.iter().find_map(|write| match write {
+        Write::Create { kind: Kind::ModelRoute, body, .. }
+        | Write::Apply { kind: Kind::ModelRoute, body, .. } => Some(body),
+        _ => None,
+    });
+    routed.map(|body| parse(&body["spec"]["rollout"]))
 }
 
 pub fn parse<T: DeserializeOwned>(value: &Value) -> T {

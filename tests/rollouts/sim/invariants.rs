@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use modelwright::api::{MetricType, ModelRouteSpec, RouteMode};
+use modelwright::api::{MetricType, ModelRouteSpec, Replacement, RolloutRecord, RouteMode};
 use modelwright::observe::{PodView, ReplicaSetView};
 use modelwright::plan::{Kind, Write, desired};
 use serde_json::{Value, json};
 
+use super::gist::slots;
 use super::{Sim, parse};
 
 const MOST_SETS: usize = 4;
@@ -66,7 +67,7 @@ impl Sim {
     fn check_assignment(&self, name: &str, body: &Value) {
         let pod = self.family.pods.iter().find(|pod| pod.meta.name == name).unwrap();
         assert_eq!(body["metadata"]["uid"], json!(pod.meta.uid));
-        let kept = super::slots(body);
+        let kept = slots(body);
         assert!((1..=2).contains(&kept.len()), "{kept:?}\n{}", self.transcript());
         assert!(kept.len() < 2 || kept[0].port != kept[1].port, "{kept:?}\n{}", self.transcript());
         let run = kept.iter().filter(|slot| !slot.fetch_only).count();
@@ -191,6 +192,67 @@ impl Sim {
             None => 0,
         };
         allowed.max(i32::from(record.replacement_reason.is_some() || record.exclusive))
+    }
+
+    /// Serving pods that are wanted, of every revision.
+    pub(super) fn wanted(&self) -> i32 {
+        self.family.replica_sets.iter().map(|set| set.replicas).sum()
+    }
+
+    /// The most of them that a rollout may bring about, by what the API says, not by what the planner computes.
+    pub(super) fn ceiling(&self, record: &RolloutRecord) -> i32 {
+        let suspended = self.deployment.as_ref().unwrap().spec.suspend == Some(true);
+        let desired = if suspended { 0 } else { self.desired() };
+        let share = |percent: i32| (desired * percent + 99) / 100;
+        let squeezed = record.replacement_reason.as_deref() == Some("SurgeUnschedulable");
+        let surge = match &record.max_surge {
+            _ if record.replacement != Replacement::Surge || squeezed => 0,
+            Some(IntOrString::Int(count)) => *count,
+            Some(IntOrString::String(percent)) => share(percent.trim_end_matches('%').parse().unwrap()),
+            None => desired,
+        };
+        let new = record.candidate.filter(|_| record.stable.is_some() && record.aborted.is_none());
+        let step = record.steps.get(record.step as usize);
+        let beside = match step {
+            _ if new.is_none() || record.replacement != Replacement::Surge => 0,
+            // The last old one stays until the new one can take over.
+            _ if squeezed => i32::from(desired == 1),
+            None if record.steps.is_empty() => surge,
+            None => desired,
+            Some(step) => {
+                let before = &record.steps[..record.step as usize];
+                let mut known = before.iter().chain([step]).rev();
+                let reached = before.iter().rev().find_map(|step| step.set_weight);
+                let pods = match known.find_map(|step| step.set_canary_scale.as_ref()) {
+                    Some(scale) => scale.replicas.unwrap_or_else(|| share(scale.percent.unwrap())),
+                    None => share(reached.max(step.set_weight).unwrap_or(0)),
+                };
+                pods.max(1)
+            }
+        };
+        // Others go when every gateway has said that it asks them no more; then they are kept within the surge.
+        let own = [record.stable, new];
+        let others = self.family.replica_sets.iter().filter(|set| !own.contains(&Some(set.number as i64)));
+        let route = self.family.route.as_deref();
+        let heard = route.is_some_and(|route| self.gateway_views().acknowledged(route.generation));
+        let asked = |number: u64| {
+            let backends = route.into_iter().flat_map(|route| &route.spec.backends);
+            !heard || backends.into_iter().any(|b| b.revision == number as i64)
+        };
+        let (asked, kept): (Vec<_>, Vec<_>) = others.partition(|set| asked(set.number));
+        let asked: i32 = asked.iter().map(|set| set.replicas).sum();
+        let within = if kept.is_empty() { 0 } else { surge };
+        desired + asked + beside.max(within)
+    }
+
+    /// A write brings about no more pods than the rollout allows. What was there before goes in its time.
+    pub(super) fn check_ceiling(&self, before: i32, ceiling: i32) {
+        let after = self.wanted();
+        assert!(
+            after <= before.max(ceiling),
+            "{after} pods are wanted, {before} were, and {ceiling} are allowed\n{}",
+            self.transcript()
+        );
     }
 
     /// `before`: what answered, and `missing`: what might be missing, before the write. A rollout that ends leaves what

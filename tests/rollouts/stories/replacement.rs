@@ -12,11 +12,73 @@ pub const STORIES: &[(&str, Story)] = &[
         sim.apply("s3://models/fraud/2.onnx", 1);
         sim.settle();
     }),
-    ("without_room_for_a_surge_old_pods_go_one_by_one", |sim| {
+    ("without_room_for_a_surge_the_running_pods_take_the_new_model_one_by_one", |sim| {
         sim.capacity = 3;
         sim.apply("s3://models/fraud/1.onnx", 3);
         sim.settle();
         sim.apply("s3://models/fraud/2.onnx", 3);
+        sim.settle();
+    }),
+    ("without_room_for_a_surge_old_pods_go_one_by_one", |sim| {
+        sim.capacity = 4;
+        sim.apply("s3://models/fraud/1.onnx", 4);
+        sim.settle();
+        sim.set("strategy", json!({ "surgeTimeoutSeconds": 60 }));
+        sim.set("resources", json!({ "limits": { "memory": "1Gi" } }));
+        sim.settle();
+    }),
+    ("without_room_for_a_second_pod_what_is_more_than_a_new_model_is_recreated", |sim| {
+        sim.capacity = 1;
+        sim.apply("s3://models/fraud/1.onnx", 1);
+        sim.settle();
+        sim.set("strategy", json!({ "surgeTimeoutSeconds": 60 }));
+        sim.set("resources", json!({ "limits": { "memory": "1Gi" } }));
+        sim.settle();
+    }),
+    ("a_surge_that_was_asked_for_waits_for_room_however_long", |sim| {
+        sim.capacity = 2;
+        sim.apply("s3://models/fraud/1.onnx", 2);
+        sim.set("strategy", json!({ "replacement": "Surge", "maxSurge": 1 }));
+        sim.settle();
+        sim.apply("s3://models/fraud/2.onnx", 2);
+        sim.settle();
+        sim.wait(100_000);
+        sim.settle();
+        sim.capacity = 3;
+        sim.settle();
+    }),
+    ("a_rollout_that_takes_too_long_says_so_and_ends_when_it_can", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 2);
+        sim.set("progressDeadlineSeconds", json!(300));
+        sim.settle();
+        sim.mute = true;
+        sim.apply("s3://models/fraud/2.onnx", 2);
+        sim.settle();
+        sim.wait(100_000);
+        sim.settle();
+        sim.mute = false;
+        sim.settle();
+    }),
+    ("a_rollout_has_its_time_again_after_it_was_frozen_or_suspended", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 2);
+        sim.set("progressDeadlineSeconds", json!(300));
+        sim.set("progressDeadlineAbort", json!(true));
+        sim.settle();
+        sim.apply("s3://models/fraud/2.onnx", 2);
+        sim.steps(9);
+        sim.set("paused", json!(true));
+        sim.settle();
+        sim.wait(100_000);
+        sim.settle();
+        sim.set("paused", json!(false));
+        sim.settle();
+        sim.apply("s3://models/fraud/3.onnx", 2);
+        sim.steps(9);
+        sim.set("suspend", json!(true));
+        sim.settle();
+        sim.wait(100_000);
+        sim.settle();
+        sim.set("suspend", json!(false));
         sim.settle();
     }),
     ("recreate_holds_the_requests_while_pods_are_exchanged", |sim| {

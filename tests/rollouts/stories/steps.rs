@@ -1,6 +1,6 @@
 //! Canary, blue/green, shadow and analysis.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Story, canary};
 
@@ -10,6 +10,34 @@ pub const STORIES: &[(&str, Story)] = &[
         sim.settle();
         sim.set("strategy", canary());
         sim.apply("s3://models/fraud/2.onnx", 4);
+        sim.settle();
+        sim.promote(3);
+        sim.settle();
+    }),
+    ("a_canary_has_the_pods_that_set_canary_scale_says_from_there_on", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 4);
+        sim.settle();
+        let scale = |scale: Value| json!({ "setCanaryScale": scale });
+        let (more, less) = (scale(json!({ "replicas": 3 })), scale(json!({ "percent": 50 })));
+        let pause = json!({ "pause": {} });
+        let steps = json!([more, { "setWeight": 10 }, pause, less, { "setWeight": 80 }, pause]);
+        sim.set("strategy", json!({ "canary": { "steps": steps } }));
+        sim.apply("s3://models/fraud/2.onnx", 4);
+        sim.settle();
+        sim.promote(2);
+        sim.settle();
+        sim.promote(5);
+        sim.settle();
+    }),
+    ("a_pause_may_be_longer_than_the_deadline", |sim| {
+        sim.apply("s3://models/fraud/1.onnx", 2);
+        sim.set("progressDeadlineSeconds", json!(60));
+        sim.set("progressDeadlineAbort", json!(true));
+        sim.settle();
+        sim.set("strategy", canary());
+        sim.apply("s3://models/fraud/2.onnx", 2);
+        sim.settle();
+        sim.wait(100_000);
         sim.settle();
         sim.promote(3);
         sim.settle();
@@ -175,7 +203,7 @@ pub const STORIES: &[(&str, Story)] = &[
 ];
 
 /// Two weights, each with a pause, and an analysis through both.
-fn analysed(metrics: serde_json::Value) -> serde_json::Value {
+fn analysed(metrics: Value) -> Value {
     json!({ "canary": {
         "steps": [{ "setWeight": 5 }, { "pause": { "durationSeconds": 300 } },
             { "setWeight": 50 }, { "pause": { "durationSeconds": 60 } }],
@@ -183,7 +211,7 @@ fn analysed(metrics: serde_json::Value) -> serde_json::Value {
     } })
 }
 
-fn compared() -> serde_json::Value {
+fn compared() -> Value {
     let outputs = json!([{ "name": "score", "maxAbsolute": "0.01" }]);
     let metrics = json!([{ "name": "scores", "type": "OutputDifference", "outputs": outputs }]);
     json!({ "canary": {
