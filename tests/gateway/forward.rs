@@ -150,6 +150,59 @@ async fn the_less_busy_pod_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_pod_that_says_its_queue_is_deep_is_left_to_its_requests_in_flight() {
+    for grpc in [false, true] {
+        let gateway = gateway().await;
+        let (deep, other) = (Pod::start("m", 1).await, Pod::start("m", 1).await);
+        gateway.table.set_route(route("m", 1, &[(1, 100)]));
+        let at = gateway.address;
+        let asked = move || async move {
+            match grpc {
+                false => rest(at, "m", "/v2/models/m/infer", b"{}").await,
+                true => Grpc::connect(at).await.call("m", INFER, &infer("m", "")).await,
+            }
+        };
+        // Each has one in flight: by these alone they are equal, and what a pod said counts until its last has ended.
+        let mut waiting = Vec::new();
+        for pod in [&deep, &other] {
+            pod.shut();
+            gateway.table.set_pod(pod.view.clone());
+            waiting.push(tokio::spawn(asked()));
+            until("it has arrived", || pod.arrived() == 1).await;
+        }
+        for (pod, depth) in [(&deep, 50), (&other, 0)] {
+            pod.answer(move |seen| {
+                let mut response = Response::new(if seen.grpc { grpc_body(b"") } else { full("{}") });
+                response.headers_mut().insert("modelwright-queue", depth.into());
+                Some(response)
+            });
+        }
+        within("chance names the deep one", async {
+            while deep.arrived() == 1 {
+                asked().await;
+            }
+        })
+        .await;
+        let before = other.arrived();
+        for _ in 0..20 {
+            asked().await;
+        }
+        assert_eq!((deep.arrived(), other.arrived()), (2, before + 20), "gRPC: {grpc}");
+        // Nothing tells when the queue has become shorter.
+        deep.open();
+        let first = waiting.remove(0);
+        within("the first", first).await.unwrap();
+        within("it is chosen again", async {
+            while deep.arrived() == 2 {
+                asked().await;
+            }
+        })
+        .await;
+        waiting.remove(0).abort();
+    }
+}
+
+#[tokio::test]
 async fn headers_of_the_connection_stay_and_the_others_pass() {
     let gateway = gateway().await;
     let pod = Pod::start("m", 1).await;
