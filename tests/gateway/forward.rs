@@ -238,6 +238,42 @@ async fn headers_of_the_connection_stay_and_the_others_pass() {
 }
 
 #[tokio::test]
+async fn metadata_of_a_call_reaches_the_pod_and_its_own_comes_back() {
+    let gateway = gateway().await;
+    let pod = Pod::start("m", 1).await;
+    gateway.table.set_route(route("m", 1, &[(1, 100)]));
+    gateway.table.set_pod(pod.view.clone());
+    let mut request = call("m.ns", INFER, framed(&infer("m", "")));
+    let given = [
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("tracestate", "a=b"),
+        ("x-request-id", "mine"),
+    ];
+    for (name, value) in given {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    pod.answer(|seen| {
+        let mut response = Response::new(grpc_body(b"r1"));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response.headers_mut().insert("x-request-id", seen.headers["x-request-id"].clone());
+        Some(response)
+    });
+    let mut grpc = Grpc::connect(gateway.address).await;
+    let got = within("an answer", grpc.send(request)).await.unwrap();
+    assert_eq!((got.grpc_status().as_str(), &got.headers["x-request-id"]), ("0", &"mine".parse().unwrap()));
+    // One that has none is given its own, and no trace is made up.
+    let got = grpc.call("m", INFER, &infer("m", "")).await;
+    let seen = pod.seen();
+    for (name, value) in given {
+        assert_eq!(seen[0].headers[name], value, "{name}");
+    }
+    assert_eq!((&seen[0].headers["te"], seen[0].grpc), (&"trailers".parse().unwrap(), true));
+    assert_eq!(got.headers["x-request-id"], seen[1].headers["x-request-id"]);
+    assert_ne!(got.headers["x-request-id"], "mine");
+    assert!(!seen[1].headers.contains_key("traceparent"), "{:?}", seen[1]);
+}
+
+#[tokio::test]
 async fn an_answer_in_chunks_is_whole_when_its_last_has_come() {
     let gateway = gateway().await;
     let pod = Pod::start("m", 1).await;
