@@ -261,3 +261,6 @@ async fn is_outdated(api: &Api<CustomResourceDefinition>, name: &str) -> bool {
         crd.metadata.annotations.and_then(|a| a.get(annotations::SCHEMA_REVISION)?.parse::<u32>().ok());
     revision.unwrap_or(0) < SCHEMA_REVISION
 }
+
+#[cfg(test)]
+mod tests;
