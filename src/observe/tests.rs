@@ -52,3 +52,14 @@ fn objects_without_our_label_are_not_kept() {
     let shelf: Shelf<BudgetView> = Shelf::default();
     assert!(shelf.take(Event::Apply(None)).is_empty());
 }
+
+#[test]
+fn an_object_whose_label_names_no_model_deployment_is_not_taken_for_the_gateways() {
+    let view = |labels: serde_json::Value| {
+        let object = serde_json::json!({ "metadata": { "namespace": "ns", "name": "b", "labels": labels } });
+        BudgetView::of(serde_json::from_value(object).unwrap()).map(|view| view.meta.family)
+    };
+    assert_eq!(view(serde_json::json!({ "modelwright.dev/deployment": "fraud" })), Some(key("fraud")));
+    assert_eq!(view(serde_json::json!({ "modelwright.dev/deployment": "" })), None);
+    assert_eq!(view(serde_json::json!({})), None);
+}

@@ -28,9 +28,10 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// None without our label: not ours to know.
+    /// None without our label: not ours to know. Nor is one that names nobody: under that key stands what a namespace's
+    /// ModelDeployments share.
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
-        let deployment = meta.labels.as_ref()?.get(labels::DEPLOYMENT)?;
+        let deployment = meta.labels.as_ref()?.get(labels::DEPLOYMENT).filter(|name| !name.is_empty())?;
         Some(Self::within(meta, deployment.clone()))
     }
 

@@ -183,4 +183,4 @@ fn settled(result: Result<Object, kube::Error>) -> Result<bool, kube::Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

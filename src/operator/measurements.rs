@@ -12,13 +12,22 @@ use crate::api::{AnalysisMetric, AnalysisSpec, INTERVAL_SECONDS, RolloutRecord};
 use crate::observe::{Measurement, RouteView, Shelves};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Of one query.
 const DEADLINE: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 32;
 
-/// By the ModelRoute's uid.
-#[derive(Default)]
-pub(crate) struct Measurements(Mutex<HashMap<String, Attempt>>);
+pub(crate) struct Measurements {
+    /// By the ModelRoute's uid.
+    attempts: Mutex<HashMap<String, Attempt>>,
+    /// Of one query.
+    deadline: Duration,
+    allow_loopback: bool,
+}
+
+impl Default for Measurements {
+    fn default() -> Self {
+        Self { attempts: Mutex::default(), deadline: DEADLINE, allow_loopback: false }
+    }
+}
 
 struct Attempt {
     candidate: Option<i64>,
@@ -29,7 +38,7 @@ struct Attempt {
 
 impl Measurements {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Attempt>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn of(&self, route: &RouteView) -> BTreeMap<String, Measurement> {
@@ -53,10 +62,12 @@ impl Measurements {
                 continue;
             }
             let due = self.due(shelves.routes.all(), Instant::now());
+            let (deadline, allow_loopback) = (self.deadline, self.allow_loopback);
             let answers = futures::stream::iter(due).map(|(route, metric)| async move {
                 let answer = match &metric.prometheus {
                     Some(asked) => {
-                        prometheus::ask(&asked.address, &fill(&asked.query, &route), DEADLINE, false).await
+                        let query = fill(&asked.query, &route);
+                        prometheus::ask(&asked.address, &query, deadline, allow_loopback).await
                     }
                     None => Err("no query".into()),
                 };

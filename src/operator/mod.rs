@@ -170,8 +170,7 @@ async fn control(
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let (known, namespaces) = (store.clone(), context.namespaces.clone());
-    let listed = namespaces.clone();
+    let (known, shared, listed) = (store.clone(), context.clone(), context.namespaces.clone());
     let deployments = watcher(api, watcher::Config::default().page_size(watches::PAGE))
         .default_backoff()
         .modify(|object| object.metadata.managed_fields = scalers(object.metadata.managed_fields.take()))
@@ -183,7 +182,7 @@ async fn control(
         })
         .touched_objects()
         .filter_map(move |object| {
-            let (known, namespaces, wake) = (known.clone(), namespaces.clone(), wake.clone());
+            let (known, shared, wake) = (known.clone(), shared.clone(), wake.clone());
             async move {
                 let object = object
                     .inspect_err(|error| {
@@ -191,7 +190,8 @@ async fn control(
                     })
                     .ok()?;
                 let trigger = Trigger::from_obj(&object);
-                if namespaces.seen(&object, known.get(&trigger).is_some()) {
+                let present = known.get(&trigger).is_some();
+                if shared.namespaces.seen(&object, present, &shared.expectations) {
                     let _ = wake.send(trigger.namespace.clone().unwrap_or_default()).await;
                 }
                 Some(trigger)
@@ -261,3 +261,6 @@ async fn is_outdated(api: &Api<CustomResourceDefinition>, name: &str) -> bool {
         crd.metadata.annotations.and_then(|a| a.get(annotations::SCHEMA_REVISION)?.parse::<u32>().ok());
     revision.unwrap_or(0) < SCHEMA_REVISION
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Context, Trigger, gateways};
 use crate::api::ModelDeployment;
-use crate::apply::WriteError;
+use crate::apply::{Expectations, WriteError};
 use crate::observe::{GATEWAY_NAME, GatewayObject, GatewaySettings, Key, Shelf};
 use crate::plan::{self, Kind, Namespace, Write};
 
@@ -58,7 +58,7 @@ impl Namespaces {
     }
 
     /// After an event of a ModelDeployment; `present` as the store has it. True: its namespace has another member.
-    pub fn seen(&self, object: &ModelDeployment, present: bool) -> bool {
+    pub fn seen(&self, object: &ModelDeployment, present: bool, expectations: &Expectations) -> bool {
         let metadata = &object.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let name = metadata.name.clone().unwrap_or_default();
@@ -71,16 +71,18 @@ impl Namespaces {
                 members.remove(&name);
                 if members.is_empty() {
                     inner.members.remove(&namespace);
+                    // The garbage collector takes what was made, also between two passes: nothing would show it.
+                    expectations.forget(&gateways_of(&namespace));
                 }
             }
             false
         }
     }
 
-    fn read(&self, store: &reflector::Store<ModelDeployment>) {
+    fn read(&self, store: &reflector::Store<ModelDeployment>, expectations: &Expectations) {
         self.lock().members.clear();
         for object in store.state() {
-            self.seen(&object, true);
+            self.seen(&object, true, expectations);
         }
     }
 
@@ -193,7 +195,7 @@ fn all(
     due: &mut HashMap<String, Instant>,
     last: &mut HashMap<String, Instant>,
 ) {
-    context.namespaces.read(store);
+    context.namespaces.read(store, &context.expectations);
     let now = Instant::now();
     let names: Vec<String> = context.namespaces.lock().members.keys().cloned().collect();
     due.extend(names.into_iter().map(|name| (name, now)));
@@ -295,3 +297,6 @@ fn failed(context: &Context, name: &str, error: &WriteError) -> Option<Duration>
     inner.faults.insert(name.into(), fault);
     Some(again)
 }
+
+#[cfg(test)]
+mod tests;

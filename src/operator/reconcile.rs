@@ -81,7 +81,7 @@ fn until(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
 }
 
 /// And when the next gateway is gone for long enough, which no event says.
-fn snapshot(deployment: Arc<ModelDeployment>, context: &Context) -> (Snapshot, Option<Duration>) {
+pub(super) fn snapshot(deployment: Arc<ModelDeployment>, context: &Context) -> (Snapshot, Option<Duration>) {
     let metadata = &deployment.metadata;
     let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
     let family = context.shelves.family(&key, metadata.uid.as_deref().unwrap_or_default());

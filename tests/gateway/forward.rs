@@ -150,6 +150,59 @@ async fn the_less_busy_pod_is_chosen() {
 }
 
 #[tokio::test]
+async fn a_pod_that_says_its_queue_is_deep_is_left_to_its_requests_in_flight() {
+    for grpc in [false, true] {
+        let gateway = gateway().await;
+        let (deep, other) = (Pod::start("m", 1).await, Pod::start("m", 1).await);
+        gateway.table.set_route(route("m", 1, &[(1, 100)]));
+        let at = gateway.address;
+        let asked = move || async move {
+            match grpc {
+                false => rest(at, "m", "/v2/models/m/infer", b"{}").await,
+                true => Grpc::connect(at).await.call("m", INFER, &infer("m", "")).await,
+            }
+        };
+        // Each has one in flight: by these alone they are equal, and what a pod said counts until its last has ended.
+        let mut waiting = Vec::new();
+        for pod in [&deep, &other] {
+            pod.shut();
+            gateway.table.set_pod(pod.view.clone());
+            waiting.push(tokio::spawn(asked()));
+            until("it has arrived", || pod.arrived() == 1).await;
+        }
+        for (pod, depth) in [(&deep, 50), (&other, 0)] {
+            pod.answer(move |seen| {
+                let mut response = Response::new(if seen.grpc { grpc_body(b"") } else { full("{}") });
+                response.headers_mut().insert("modelwright-queue", depth.into());
+                Some(response)
+            });
+        }
+        within("chance names the deep one", async {
+            while deep.arrived() == 1 {
+                asked().await;
+            }
+        })
+        .await;
+        let before = other.arrived();
+        for _ in 0..20 {
+            asked().await;
+        }
+        assert_eq!((deep.arrived(), other.arrived()), (2, before + 20), "gRPC: {grpc}");
+        // Nothing tells when the queue has become shorter.
+        deep.open();
+        let first = waiting.remove(0);
+        within("the first", first).await.unwrap();
+        within("it is chosen again", async {
+            while deep.arrived() == 2 {
+                asked().await;
+            }
+        })
+        .await;
+        waiting.remove(0).abort();
+    }
+}
+
+#[tokio::test]
 async fn headers_of_the_connection_stay_and_the_others_pass() {
     let gateway = gateway().await;
     let pod = Pod::start("m", 1).await;
@@ -182,6 +235,42 @@ async fn headers_of_the_connection_stay_and_the_others_pass() {
     assert_eq!(seen.headers["x-request-id"], "mine");
     assert_eq!(seen.headers["host"], "m.ns");
     assert!(!seen.headers.contains_key("x-hop") && !seen.headers.contains_key("keep-alive"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn metadata_of_a_call_reaches_the_pod_and_its_own_comes_back() {
+    let gateway = gateway().await;
+    let pod = Pod::start("m", 1).await;
+    gateway.table.set_route(route("m", 1, &[(1, 100)]));
+    gateway.table.set_pod(pod.view.clone());
+    let mut request = call("m.ns", INFER, framed(&infer("m", "")));
+    let given = [
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("tracestate", "a=b"),
+        ("x-request-id", "mine"),
+    ];
+    for (name, value) in given {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    pod.answer(|seen| {
+        let mut response = Response::new(grpc_body(b"r1"));
+        response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        response.headers_mut().insert("x-request-id", seen.headers["x-request-id"].clone());
+        Some(response)
+    });
+    let mut grpc = Grpc::connect(gateway.address).await;
+    let got = within("an answer", grpc.send(request)).await.unwrap();
+    assert_eq!((got.grpc_status().as_str(), &got.headers["x-request-id"]), ("0", &"mine".parse().unwrap()));
+    // One that has none is given its own, and no trace is made up.
+    let got = grpc.call("m", INFER, &infer("m", "")).await;
+    let seen = pod.seen();
+    for (name, value) in given {
+        assert_eq!(seen[0].headers[name], value, "{name}");
+    }
+    assert_eq!((&seen[0].headers["te"], seen[0].grpc), (&"trailers".parse().unwrap(), true));
+    assert_eq!(got.headers["x-request-id"], seen[1].headers["x-request-id"]);
+    assert_ne!(got.headers["x-request-id"], "mine");
+    assert!(!seen[1].headers.contains_key("traceparent"), "{:?}", seen[1]);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The binary, against an API server in this process.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use modelwright::formats::Announcement;
 use modelwright::listen::{Patience, Phase, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
 
 use crate::support::*;
 use ports::free_port;
@@ -83,10 +86,9 @@ async fn status(port: u16, path: &str) -> Option<u16> {
     Some(get(([127, 0, 0, 1], port).into(), "g", path).await.status)
 }
 
-#[tokio::test]
-async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_order() {
-    let pod = Pod::start("m", 1).await;
-    let api = Api { pods: watch::Sender::new(false), routes: broadcast::channel(8).0, pod: starting(&pod) };
+/// Serves until its phase is gone.
+async fn serve_api(pod: &Pod) -> (Arc<Api>, String, watch::Sender<Phase>, JoinHandle<()>) {
+    let api = Api { pods: watch::Sender::new(false), routes: broadcast::channel(8).0, pod: starting(pod) };
     let api = Arc::new(api);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
@@ -96,25 +98,44 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
         .with_state(api.clone());
     let (phase, phases) = watch::channel(Phase::Serving);
     let serving = tokio::spawn(serve(listener, router, phases, Patience::default()));
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("config");
+    (api, server, phase, serving)
+}
+
+/// In front of `server`; its configuration is in `folder`.
+fn command(server: &str, folder: &Path) -> Command {
+    let config = folder.join("config");
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": server}}], "users": [{"name": "u", "user": {}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
     });
     std::fs::write(&config, text.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_modelwright-gateway"));
+    command.arg("--namespace=ns").env("KUBECONFIG", &config).stderr(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// What `pod` says when it is proven.
+async fn announce(port: u16, pod: &Pod) {
+    let said = Announcement::new(pod.view.name.clone(), pod.view.uid.clone(), [127, 0, 0, 1].into());
+    let said = serde_json::to_vec(&said).unwrap();
+    let told = rest(([127, 0, 0, 1], port).into(), "g", Announcement::PATH, &said).await;
+    assert_eq!(told.status, 204);
+}
+
+#[tokio::test]
+async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_order() {
+    let pod = Pod::start("m", 1).await;
+    let (api, server, phase, serving) = serve_api(&pod).await;
+    let folder = tempfile::tempdir().unwrap();
     let (port, admin, tls) = (free_port(), free_port(), free_port());
     let announced = free_port();
     let secret = Mounted::empty();
-    let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_modelwright-gateway"))
-        .args(["--namespace=ns", "--drain-seconds=1", "--grace-seconds=30"])
+    let mut process = command(&server, folder.path())
+        .args(["--drain-seconds=1", "--grace-seconds=30"])
         .args([format!("--port={port}"), format!("--admin-port={admin}")])
         .arg(format!("--announce-port={announced}"))
         .args([format!("--tls-port={tls}"), format!("--tls={}", secret.folder.path().display())])
-        .env("KUBECONFIG", &config)
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
 
@@ -160,10 +181,7 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
     let at = ([127, 0, 0, 1], port).into();
     let waiting = tokio::spawn(async move { rest(at, "m", "/v2/models/m/infer", b"{}").await });
     within("it waits", async { while reports.next().await.held.get("m") != Some(&1) {} }).await;
-    let said = Announcement::new(pod.view.name.clone(), pod.view.uid.clone(), [127, 0, 0, 1].into());
-    let said = serde_json::to_vec(&said).unwrap();
-    let told = rest(([127, 0, 0, 1], announced).into(), "g", Announcement::PATH, &said).await;
-    assert_eq!(told.status, 204);
+    announce(announced, &pod).await;
     assert_eq!(within("an answer", waiting).await.unwrap().text(), "r1");
     pod.kill().await;
 
@@ -204,4 +222,52 @@ async fn the_process_is_ready_after_both_lists_follows_changes_and_leaves_in_ord
     assert!(process.try_wait().unwrap().is_none(), "a request is held");
     held.abort();
     assert!(within("it ends", process.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_process_asks_connections_to_end_at_the_age_it_is_told() {
+    let pod = Pod::start("m", 1).await;
+    let (api, server, _phase, _serving) = serve_api(&pod).await;
+    api.pods.send_replace(true);
+    let folder = tempfile::tempdir().unwrap();
+    let (port, admin, announced) = (free_port(), free_port(), free_port());
+    let _process = command(&server, folder.path())
+        .args([format!("--port={port}"), format!("--admin-port={admin}")])
+        .arg(format!("--announce-port={announced}"))
+        .arg(format!("--tls-port={}", free_port()))
+        .arg("--connection-age-seconds=1")
+        .spawn()
+        .unwrap();
+    within("it is ready", async {
+        while status(admin, "/readyz").await != Some(200) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let at = ([127, 0, 0, 1], port).into();
+    let mut grpc = Grpc::connect(at).await;
+    let mut held = grpc.clone();
+    let held = tokio::spawn(async move { held.call("m", INFER, &infer("m", "")).await });
+    within("GOAWAY", async {
+        while grpc.send(call("g", "/inference.GRPCInferenceService/ServerLive", framed(b""))).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // What runs over it is answered all the same.
+    assert!(!held.is_finished());
+    let mut kept = Rest::connect(at).await;
+    within("an answer says so", async {
+        loop {
+            let request = axum::http::Request::get("/healthz").header("host", "g").body(Default::default());
+            let got = kept.send(request.unwrap()).await.unwrap();
+            match got.headers.get("connection") {
+                Some(said) => return assert_eq!(said, "close"),
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await;
+    announce(announced, &pod).await;
+    assert_eq!(within("an answer", held).await.unwrap().grpc_status(), "0");
 }

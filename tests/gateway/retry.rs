@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::http::Response;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::support::*;
@@ -177,6 +178,61 @@ async fn what_a_pod_refuses_before_it_runs_goes_to_another_twice_at_most() {
         gateway.table.remove_pod("m", &pod.view.name);
     }
     assert_eq!(rest(gateway.address, "m", "/v2/models/m/infer", b"{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn no_more_requests_are_sent_again_than_the_deployments_budget_has() {
+    /// The budget's floor, and more than time brings back while they break.
+    const COUNT: usize = 512 + 400;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
+    for grpc in [false, true] {
+        let gateway = gateway().await;
+        let mut view = route("m", 1, &[(1, 100)]);
+        view.limits.request_timeout_seconds = DEADLINE.as_secs() as i64;
+        view.limits.queue_timeout_seconds = DEADLINE.as_secs() as i64;
+        gateway.table.set_route(view);
+        let pod = Pod::start("m", 1).await;
+        pod.shut();
+        gateway.table.set_pod(pod.view.clone());
+        let (at, shared) = (gateway.address, Grpc::connect(gateway.address).await);
+        let mut clients = JoinSet::new();
+        for number in 0..COUNT {
+            // The kernel drops connections that come faster than they are accepted.
+            until("others have arrived", || pod.arrived() + 64 > number).await;
+            let mut shared = shared.clone();
+            clients.spawn(async move {
+                match grpc {
+                    false => rest(at, "m", "/v2/models/m/infer", b"{}").await,
+                    true => shared.call("m", INFER, &infer("m", "")).await,
+                }
+            });
+        }
+        until("all are in flight", || pod.arrived() == COUNT).await;
+        pod.kill().await;
+        // Each has been sent once: its own limit would let all of them come.
+        let again = Pod::start_at("m", 1, pod.view.slots[0].1).await;
+        let mut refused = Vec::new();
+        while let Some(got) = within("an answer", clients.join_next()).await {
+            let got = got.unwrap();
+            if got.status != 200 || !matches!(got.grpc_status().as_str(), "" | "0") {
+                refused.push(got);
+            }
+        }
+        assert!(!refused.is_empty() && again.arrived() >= 512, "gRPC: {grpc}, {}", again.arrived());
+        assert_eq!(again.arrived() + refused.len(), COUNT);
+        for got in refused {
+            let (status, message) = match grpc {
+                false => (got.status.to_string(), got.text()),
+                true => (got.grpc_status(), format!("{:?}", got.headers["grpc-message"])),
+            };
+            assert_eq!(
+                (status.as_str(), &got.headers["retry-after"]),
+                (if grpc { "14" } else { "503" }, &"1".parse().unwrap())
+            );
+            assert!(message.contains("too many other requests"), "{message}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod histories;
 mod sim;
 mod stories;
 
+use serde_json::json;
 use sim::{Rng, Sim};
 
 #[test]
@@ -53,5 +54,34 @@ fn a_crash_after_every_write_ends_the_same() {
                 sim.transcript()
             );
         }
+    }
+}
+
+#[test]
+fn the_status_says_which_verb_was_obeyed_last_or_why_one_is_not() {
+    let mut sim = Sim::new();
+    sim.apply("s3://models/fraud/1.onnx", 2);
+    sim.settle();
+    sim.set("strategy", json!({ "canary": { "steps": [{ "setWeight": 5 }, { "pause": {} }] } }));
+    sim.apply("s3://models/fraud/2.onnx", 2);
+    sim.settle();
+    assert_eq!(sim.last_verb(), None);
+    for (verb, value, told) in [
+        ("abort", "fraud-r2.9", "abort=fraud-r2.9 is ignored: the rollout is fraud-r2.1"),
+        ("abort", "fraud-r2.1", "abort=fraud-r2.1"),
+        ("promote", "fraud-r2.1/full", "promote=fraud-r2.1/full is ignored: fraud-r2.1 was aborted"),
+        ("promote", "", "abort=fraud-r2.1"),
+        ("retry", "fraud-r2.1", "retry=fraud-r2.1"),
+        (
+            "promote",
+            "fraud-r2.2/0",
+            "promote=fraud-r2.2/0 is ignored: the rollout is fraud-r2.2, at step index 1",
+        ),
+        ("promote", "fraud-r2.2/full", "promote=fraud-r2.2/full"),
+        ("abort", "fraud-r2.2", "abort=fraud-r2.2 is ignored: there is no rollout"),
+    ] {
+        sim.annotate(&format!("modelwright.dev/{verb}"), value);
+        sim.settle();
+        assert_eq!(sim.last_verb().as_deref(), Some(told), "{}", sim.transcript());
     }
 }

@@ -284,6 +284,11 @@ impl Sim {
         wrote
     }
 
+    /// As the status says.
+    pub fn last_verb(&self) -> Option<String> {
+        status::derive(&self.snapshot(), &self.plan(), &Applied::default(), self.now).last_verb
+    }
+
     fn plan(&self) -> Plan {
         plan(&self.snapshot(), self.now)
     }

@@ -18,6 +18,17 @@ fn lease(api_server: Router) -> Lease {
     }
 }
 
+/// Ours as long as a test runs.
+pub(in crate::operator) fn held() -> Arc<Lease> {
+    let lease = lease(Router::new());
+    lease.valid_until.store(u64::MAX, Ordering::Release);
+    Arc::new(lease)
+}
+
+pub(in crate::operator) fn lost() -> Arc<Lease> {
+    Arc::new(lease(Router::new()))
+}
+
 #[tokio::test]
 async fn anothers_term_runs_from_when_its_lease_was_seen_not_from_when_it_was_asked_for() {
     let (answered, answers) = watch::channel(Instant::now());
