@@ -236,8 +236,8 @@ impl Sim {
         let route = self.family.route.as_deref();
         let heard = route.is_some_and(|route| self.gateway_views().acknowledged(route.generation));
         let asked = |number: u64| {
-            let backends = route.into_iter().flat_map(|route| &route.spec.backends);
-            !heard || backends.into_iter().any(|b| b.revision == number as i64)
+            let mut backends = route.into_iter().flat_map(|route| &route.spec.backends);
+            !heard || backends.any(|b| b.revision == number as i64)
         };
         let (asked, kept): (Vec<_>, Vec<_>) = others.partition(|set| asked(set.number));
         let asked: i32 = asked.iter().map(|set| set.replicas).sum();
