@@ -1,6 +1,6 @@
 //! The operator dies at its API writes while requests come, in rollouts of every kind: the end is that of a run without a
 //! crash, and no request is lost, answered twice, wrongly or by a version that nobody asked for. Gateways, servers and
-//! loaders are real processes. `make test-operator` makes 3 journeys of 12 crashes; `SEED=7 JOURNEYS=20 PARALLEL=4` others, and
+//! loaders are real processes. `make test-operator` makes 2 journeys of 12 crashes; `SEED=7 JOURNEYS=20 PARALLEL=4` others, and
 //! `make bench ONLY=crash` all that there are.
 
 mod common;
@@ -16,7 +16,7 @@ use common::number;
 async fn a_crash_at_any_write_loses_no_request() {
     let start = Instant::now();
     let seed = number("SEED", 1);
-    let outcome = journeys::run(seed, Some(number("JOURNEYS", 3)), number("PARALLEL", 3)).await;
+    let outcome = journeys::run(seed, Some(number("JOURNEYS", 2)), number("PARALLEL", 2)).await;
     println!(
         "seed {seed}: {} plans of which {} reached their write, {} requests, {} lost, {} wrong, {} s",
         outcome.plans,
