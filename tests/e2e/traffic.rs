@@ -50,8 +50,6 @@ async fn no_change_loses_a_request() {
             scenes::in_place_killed,
         )
         .of("gpu", gpus(1, "Recreate")),
-        Scene::new("a GPU for each of two pods, and none for a third", scenes::no_gpu_left)
-            .of("gpus", gpus(2, "Auto")),
         Scene::new("memory for one model in each pod, and another comes", scenes::one_for_another)
             .of("heavy", json!({ "replicas": 2, "strategy": { "replacement": "InPlace" } }))
             .from(HEAVY),
@@ -62,6 +60,9 @@ async fn no_change_loses_a_request() {
             scenes::node_drained_while_following_demand,
         )
         .of("scaled", autoscaled(1)),
+        // After the drains: its pods have no other node to go to.
+        Scene::new("a GPU for each of two pods, and none for a third", scenes::no_gpu_left)
+            .of("gpus", gpus(2, "Auto")),
         Scene::new("to zero and back, again and again", scenes::through_zero).of("sleepy", autoscaled(0)),
         Scene::new("to zero and back, ten times", scenes::to_zero_ten_times).of("sleepy", autoscaled(0)),
         Scene::new("the operator is killed at each step of a canary", scenes::operator_killed_at_each_step),
