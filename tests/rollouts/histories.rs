@@ -9,9 +9,9 @@ use crate::sim::{Rng, Sim};
 const HISTORIES: u64 = 5_000;
 const EVENTS: usize = 5;
 
-fn strategies() -> [Value; 15] {
+fn strategies() -> Vec<Value> {
     let steps = |steps: Value| json!({ "canary": { "steps": steps } });
-    [
+    vec![
         Value::Null,
         steps(json!([{ "setWeight": 10 }, { "pause": { "durationSeconds": 60 } }, { "setWeight": 50 }])),
         steps(json!([{ "setWeight": 0 }, { "pause": {} }])),
@@ -53,7 +53,10 @@ fn happen(sim: &mut Sim, rng: &mut Rng, model: &mut usize, replicas: &mut i32) {
     match rng.below(21) {
         0..=3 => *model = rng.below(MODELS.len()),
         4 => *replicas = rng.below(5) as i32,
-        5 | 6 => return sim.set("strategy", strategies()[rng.below(15)].clone()),
+        5 | 6 => {
+            let all = strategies();
+            return sim.set("strategy", all[rng.below(all.len())].clone());
+        }
         7 => {
             let step = rng.below(4) as i32;
             return sim.promote(step);
