@@ -1,6 +1,6 @@
 //! The operator dies at its API writes while requests come, in rollouts of every kind: the end is that of a run without a
 //! crash, and no request is lost, answered twice, wrongly or by a version that nobody asked for. Gateways, servers and
-//! loaders are real processes. `make test-operator` makes 2 journeys of 12 crashes; `SEED=7 JOURNEYS=20 PARALLEL=4` others, and
+//! loaders are real processes. `make test-operator` makes 2 journeys of 13 crashes; `SEED=7 JOURNEYS=20 PARALLEL=4` others, and
 //! `make bench ONLY=crash` all that there are.
 
 mod common;

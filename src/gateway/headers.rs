@@ -14,7 +14,7 @@ use super::pick::mixed;
 
 const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 const OTHERS: [&str; 4] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"];
-const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// What concerns one connection only, also what its sender says does.
 pub fn strip(headers: &mut HeaderMap) {
@@ -46,11 +46,14 @@ pub fn forwarded(headers: &mut HeaderMap, is_grpc: bool) {
     if is_grpc {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if !headers.contains_key(REQUEST_ID)
-        && let Ok(id) = HeaderValue::from_str(&request_id())
-    {
-        headers.insert(REQUEST_ID, id);
+}
+
+/// The request's id: its client's, or one that it has from here on.
+pub fn identified(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if !headers.contains_key(REQUEST_ID) {
+        headers.insert(REQUEST_ID, HeaderValue::from_str(&request_id()).ok()?);
     }
+    headers.get(REQUEST_ID).cloned()
 }
 
 /// Unlike any other, also of other gateways.

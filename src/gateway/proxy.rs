@@ -34,7 +34,8 @@ impl App for Proxy {
     type Body = Answer;
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let id = headers::identified(&mut head.headers);
         let is_grpc = head.version == Version::HTTP_2
             && head.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
         let by_host = by_host(&self.0, &head);
@@ -45,7 +46,11 @@ impl App for Proxy {
                 let deployment = deployment.or(known);
                 let name = deployment.as_ref().map_or("", |deployment| &deployment.name);
                 self.0.metrics.refused(name, reason);
-                failure(&error, is_grpc)
+                let mut response = failure(&error, is_grpc);
+                if let Some(id) = id {
+                    response.headers_mut().insert(headers::REQUEST_ID, id);
+                }
+                response
             }
         }
     }

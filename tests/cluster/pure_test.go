@@ -231,6 +231,8 @@ func TestCommandOfAContainer(t *testing.T) {
 	}{
 		{realContainerOf(realImages+"modelwright-server:1.0", nil, []string{"supervise"}), "modelwright-server",
 			"supervise --assignment=/v/assignment/assignment --models=/v/models"},
+		{realContainerOf(realImages+"modelwright-server:1.0-cuda", nil, []string{"supervise", "--execution-provider=CUDA"}), "modelwright-server",
+			"supervise --assignment=/v/assignment/assignment --models=/v/models"},
 		{realContainerOf(realImages+"x:1", []string{"/modelwright-loader", "fetch"}, nil), "modelwright-loader",
 			"fetch --assignment=/v/assignment/assignment --models=/v/models"},
 		{realContainerOf(realImages+"x:1", []string{"/modelwright-loader", "resolve"}, []string{"--source", "{}"}), "modelwright-loader",

@@ -38,13 +38,19 @@ type realContainer struct {
 const restartDelay = time.Second
 
 // commandOf is what a container runs: a program, by its name, and arguments.
-// An image's entrypoint is the program that has the image's name.
+// An image's entrypoint is the program that has the image's name. No machine
+// here has a GPU: who asks for one gets the CPU.
 func commandOf(c corev1.Container) (program string, args []string) {
 	if len(c.Command) > 0 {
 		return path.Base(c.Command[0]), append(c.Command[1:len(c.Command):len(c.Command)], c.Args...)
 	}
 	name, _, _ := strings.Cut(path.Base(c.Image), ":")
-	return name, c.Args
+	for _, arg := range c.Args {
+		if arg != "--execution-provider=CUDA" {
+			args = append(args, arg)
+		}
+	}
+	return name, args
 }
 
 // fileFlags tell our programs where their files are: in a container they

@@ -12,7 +12,7 @@ pub struct Scene {
     pub act: for<'a> fn(&'a Stage<'a>) -> LocalBoxFuture<'a, ()>,
 }
 
-pub const SCENES: [Scene; 12] = [
+pub const SCENES: [Scene; 13] = [
     Scene { title: "change", act: change },
     Scene { title: "rollback", act: rollback },
     Scene { title: "rollback at once", act: rollback_at_once },
@@ -25,6 +25,8 @@ pub const SCENES: [Scene; 12] = [
     Scene { title: "in place", act: in_place },
     Scene { title: "in place, aborted", act: in_place_aborted },
     Scene { title: "to zero and back", act: to_zero_and_back },
+    // Its pods stay on a GPU.
+    Scene { title: "one for the other", act: one_for_the_other },
 ];
 
 fn change<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
@@ -162,6 +164,21 @@ fn to_zero_and_back<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
         stage.until_none().await;
         stage.scale(REPLICAS).await;
         stage.until_serving(REPLICAS).await;
+    }
+    .boxed_local()
+}
+
+/// Nobody knows what is free of a GPU's memory, so that a pod has one model at a time.
+fn one_for_the_other<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
+    async {
+        stage.set_strategy(json!({ "replacement": "InPlace" }));
+        stage.set_providers(&["CUDA"]);
+        stage.roll().await;
+        let before = stage.pods().await;
+        let next = stage.apply_next().await;
+        stage.until_replaced("InPlace", "GPUMemoryUnknown").await;
+        stage.until_stable(next).await;
+        assert_eq!(stage.pods().await, before, "the pods stay");
     }
     .boxed_local()
 }

@@ -106,6 +106,12 @@ impl Stage<'_> {
         self.play.with(|model| model.spec["strategy"] = strategy);
     }
 
+    /// From the next version on.
+    pub fn set_providers(&self, names: &[&str]) {
+        let providers: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        self.play.with(|model| model.spec["runtime"] = json!({ "executionProviders": providers }));
+    }
+
     pub async fn scale(&self, replicas: i32) {
         self.play.with(|model| model.spec["replicas"] = json!(replicas));
         self.send().await;
@@ -164,6 +170,16 @@ impl Stage<'_> {
             there.then(|| rollout.id.clone()).ok_or(format!("{rollout:?}"))
         })
         .await
+    }
+
+    /// The rollout finds its room in this way, for this reason.
+    pub async fn until_replaced(&self, by: &str, reason: &str) {
+        self.until(&format!("{by} ({reason})"), |_, status| {
+            let rollout = status.rollout.ok_or("no rollout")?;
+            let said = [&rollout.replacement, &rollout.replacement_reason].map(Option::as_deref);
+            (said == [Some(by), Some(reason)]).then_some(()).ok_or(format!("{rollout:?}"))
+        })
+        .await;
     }
 
     /// The gateways' evidence was enough.

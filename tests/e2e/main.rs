@@ -15,6 +15,7 @@ mod pods;
 mod rollout;
 mod room;
 mod scaling;
+mod security;
 mod sources;
 mod support;
 mod volumes;

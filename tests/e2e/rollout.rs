@@ -8,9 +8,10 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
+use modelwright::api::{AnalysisVerdict, annotations};
 use serde_json::{Value, json};
 
-use crate::support::{NEG, RELU, Space, in_namespace, neg, operator, question, relu, says, wait};
+use crate::support::{NEG, RELU, Space, in_namespace, neg, operator, question, relu, renamed, says, wait};
 
 /// The fewest pods that were seen at once since it began to watch, of any revision: those that have been ready and that
 /// nobody has told to go. One that misses a probe on a slow machine is still wanted, and there.
@@ -167,6 +168,55 @@ async fn a_new_model_comes_into_the_running_pods() {
         let by: Vec<&str> = summary.answered.keys().map(String::as_str).collect();
         assert_eq!(by, ["model-r1", "model-r2"]);
         assert_eq!(names(&space.pods("modelwright.dev/role=serve").await), before, "no pod is new");
+    })
+    .await;
+}
+
+/// Too few requests to judge by: somebody else decides.
+#[tokio::test]
+async fn a_canary_that_nobody_asks_says_how_many_requests_are_missing() {
+    in_namespace("unasked", async |space| {
+        let mut spec = space.serve_first("model").await;
+        spec["strategy"] = json!({ "canary": {
+            "steps": [{ "setWeight": 50 }],
+            "analysis": { "minRequests": 40, "metrics": [{ "name": "errors", "type": "ErrorRate", "max": "0.01" }] },
+        } });
+        let uri = space.file("second/model.onnx", &neg()).await;
+        space.apply("model", &space.with_uri(&spec, &uri)).await;
+        let deployment = space
+            .until("model", |d| {
+                let parts = ["model-r2 takes 50 %", "requests (0 so far)"];
+                says(d, "Progressing", "True", "CanaryPaused", &parts)
+            })
+            .await;
+        println!("{}", space.kubectl(&["get", "mdep"]));
+        let rollout = deployment.status.and_then(|status| status.rollout).expect("a rollout");
+        let analysis = rollout.analysis.expect("an analysis");
+        assert_eq!((analysis.verdict, analysis.requests), (AnalysisVerdict::Inconclusive, 0));
+        assert!(analysis.requests_needed >= 40, "{analysis:?}");
+        space.annotate("model", annotations::PROMOTE, &format!("{}/full", rollout.id)).await;
+        until_stable(space, "model-r2").await;
+        space.answers("model", 2, NEG).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_model_that_breaks_its_clients_gets_no_pod() {
+    in_namespace("contract", async |space| {
+        let first = space.serve_first("model").await;
+        let uri = space.file("second/model.onnx", &renamed("z")).await;
+        let mut spec = space.with_uri(&first, &uri);
+        space.apply("model", &spec).await;
+        let parts = ["output y is gone", "set model.compatibility: AllowBreaking", "model-r1 serves on"];
+        space.until("model", |d| says(d, "Ready", "False", "SignatureIncompatible", &parts)).await;
+        println!("{}", space.kubectl(&["get", "mdep,pods", "-o", "wide"]));
+        assert!(space.pods("modelwright.dev/set=r2").await.is_empty());
+        space.serves_on("model", 1, RELU).await;
+        spec["model"]["compatibility"] = json!("AllowBreaking");
+        space.apply("model", &spec).await;
+        until_stable(space, "model-r2").await;
+        space.answers("model", 2, RELU).await;
     })
     .await;
 }

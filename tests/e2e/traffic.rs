@@ -22,49 +22,57 @@ async fn no_change_loses_a_request() {
     play(&[
         Scene::new("a rolling update", scenes::rollout),
         Scene::new("a rollback while the old pods live", scenes::rollback),
-        Scene::new("more replicas, and fewer", scenes::scale),
+        Scene::new("more replicas, and fewer", scenes::scale).drawn(),
         Scene::new("a serving process is killed", scenes::server_killed),
         Scene::new("a node is drained", scenes::node_drained),
         Scene::new("the gateways are rolled", scenes::gateways_restarted),
         Scene::new("a gateway's process is killed", scenes::gateway_killed).retries(CLIENTS_RETRY),
-        Scene::new("no API server for a while", scenes::no_api_server),
-        Scene::new("the operator is killed in the middle of a rollout", scenes::operator_killed),
+        Scene::new("no API server for a while", scenes::no_api_server).drawn(),
+        Scene::new("the operator is killed in the middle of a rollout", scenes::operator_killed).drawn(),
         Scene::new("a canary, step by step to the end", scenes::canary),
         Scene::new("a canary that is aborted", scenes::canary_aborted),
-        Scene::new("a canary that its analysis lets pass", scenes::canary_analysed),
+        Scene::new("a canary that its analysis lets pass", scenes::canary_analysed).drawn(),
         Scene::new("a canary that fails is aborted by its analysis", scenes::canary_failing).fails(),
-        Scene::new("a shadow step finds other answers", scenes::shadow_differing),
+        Scene::new("a shadow step finds other answers", scenes::shadow_differing).drawn(),
         Scene::new("blue/green", scenes::blue_green),
-        Scene::new("pods are recreated while requests wait", scenes::recreate),
+        Scene::new("pods are recreated while requests wait", scenes::recreate).drawn(),
         Scene::new("every GPU taken, and the new pod needs them", scenes::rollout)
             .of("gpu", gpus(1, "Recreate")),
         Scene::new("every GPU taken, and the new model comes into the pod", scenes::in_place)
             .of("gpu", gpus(1, "Recreate")),
         Scene::new("in a pod with both GPUs, a candidate aborts and hangs", scenes::in_place_misbehaving)
+            .drawn()
             .of("gpu", gpus(1, "Recreate")),
         Scene::new("in a pod with both GPUs, a candidate fails its requests", scenes::in_place_failing)
+            .drawn()
             .of("gpu", gpus(1, "Recreate"))
             .fails(),
         Scene::new(
             "in a pod with both GPUs, two models, and the container is killed",
             scenes::in_place_killed,
         )
+        .drawn()
         .of("gpu", gpus(1, "Recreate")),
         Scene::new("memory for one model in each pod, and another comes", scenes::one_for_another)
+            .drawn()
             .of("heavy", json!({ "replicas": 2, "strategy": { "replacement": "InPlace" } }))
             .from(HEAVY),
-        Scene::new("no pods for a while", scenes::to_zero_and_back),
+        Scene::new("no pods for a while", scenes::to_zero_and_back).drawn(),
         Scene::new("pods follow the demand, up and down", scenes::follow_demand).of("scaled", autoscaled(1)),
         Scene::new(
             "a node is drained while pods follow the demand",
             scenes::node_drained_while_following_demand,
         )
+        .drawn()
         .of("scaled", autoscaled(1)),
         // After the drains: its pods have no other node to go to.
         Scene::new("a GPU for each of two pods, and none for a third", scenes::no_gpu_left)
+            .drawn()
             .of("gpus", gpus(2, "Auto")),
         Scene::new("to zero and back, again and again", scenes::through_zero).of("sleepy", autoscaled(0)),
-        Scene::new("to zero and back, ten times", scenes::to_zero_ten_times).of("sleepy", autoscaled(0)),
+        Scene::new("to zero and back, ten times", scenes::to_zero_ten_times)
+            .drawn()
+            .of("sleepy", autoscaled(0)),
         Scene::new("the operator is killed at each step of a canary", scenes::operator_killed_at_each_step),
         Scene::new("the chart is upgraded in the middle of a rollout", scenes::chart_upgraded),
     ])

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Changes under load, on a cluster of its own and in that cluster's network: traffic.sh CLUSTER VERSION [ledger|zero]
-# SCENE= plays those whose title has these words; REQUESTS= others than 2,000 a scene. KEEP_CLUSTER=1 leaves the cluster,
-# and one that runs is used.
+# SCENE= plays those whose title has these words; else SEED=, which is the commit's, draws DRAW= of the scenes that are not
+# played every time. REQUESTS= others than 2,000 a scene. KEEP_CLUSTER=1 leaves the cluster, and one that runs is used.
 set -euo pipefail
 cluster=$PWD/$1 version=$2
 name=traffic shape=(--nodes=2 --gpus=2) arguments=() flags=()
 case ${3:-test} in
-    test) what=(test --test traffic) arguments=(--nocapture) ;;
+    test)
+        what=(test --test traffic) arguments=(--nocapture)
+        export SEED=${SEED:-$(git rev-parse --short HEAD 2> /dev/null || echo 1)}
+        ;;
     ledger) what=(bench --bench ledger) ;;
     # A second node takes processor time from what is timed.
     zero)

@@ -52,12 +52,18 @@ async fn host_and_request_must_agree() {
     let got = rest(at, "fraud", "/v2/models/other/infer", b"{}").await;
     assert_eq!(got.status, 404);
     assert!(got.text().contains("fraud") && got.text().contains("other"), "{}", got.text());
+    assert!(!got.headers["x-request-id"].is_empty());
+    let mut mine = post("x", "/v2/models/nobody/infer", b"{}");
+    mine.headers_mut().insert("x-request-id", "mine".parse().unwrap());
+    let got = within("an answer", Rest::connect(at).await.send(mine)).await.unwrap();
+    assert_eq!((got.status, &got.headers["x-request-id"]), (404, &"mine".parse().unwrap()));
     assert_eq!(rest(at, "x", "/v2/models/nobody/infer", b"{}").await.status, 404);
     assert_eq!(rest(at, "x", "/v2/nothing", b"{}").await.status, 404);
     assert_eq!(get(at, "fraud", "/metrics").await.status, 404);
     let mut grpc = Grpc::connect(at).await;
     assert_eq!(grpc.call("fraud", INFER, &infer("other", "")).await.grpc_status(), "5");
-    assert_eq!(grpc.call("x", INFER, &infer("nobody", "")).await.grpc_status(), "5");
+    let got = grpc.call("x", INFER, &infer("nobody", "")).await;
+    assert_eq!((got.grpc_status().as_str(), got.headers.contains_key("x-request-id")), ("5", true));
     assert_eq!(grpc.call("x", INFER, &infer("", "")).await.grpc_status(), "5");
     // The last name counts, wherever it stands.
     let twice = [infer("fraud", ""), infer("other", "")].concat();

@@ -23,13 +23,13 @@ fn what_a_connection_names_stays_with_it() {
 
 #[test]
 fn every_request_has_an_id_of_its_own() {
-    let mut one = HeaderMap::new();
-    forwarded(&mut one, false);
-    let mut other = HeaderMap::new();
-    forwarded(&mut other, true);
-    assert_ne!(one["x-request-id"], other["x-request-id"]);
-    assert_eq!(other["te"], "trailers");
+    let [one, other] = [(); 2].map(|()| identified(&mut HeaderMap::new()).unwrap());
+    assert_ne!(one, other);
     let mut given = headers(&[("x-request-id", "mine")]);
-    forwarded(&mut given, false);
-    assert_eq!(given["x-request-id"], "mine");
+    assert_eq!(identified(&mut given).unwrap(), "mine");
+    forwarded(&mut given, true);
+    assert_eq!(
+        (&given["x-request-id"], &given["te"]),
+        (&"mine".parse().unwrap(), &"trailers".parse().unwrap())
+    );
 }

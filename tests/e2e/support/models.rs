@@ -4,7 +4,7 @@
 #[allow(dead_code)]
 mod fixture;
 
-use fixture::{Msg, external, graph, model, msg, node, opset, tensor, varint};
+use fixture::{Msg, external, graph, model, msg, node, opset, tensor, value, varint};
 
 /// `y = Relu(x)` of FP32 [batch, 4].
 pub fn relu() -> Vec<u8> {
@@ -25,6 +25,13 @@ pub fn padded(bytes: usize) -> Vec<u8> {
     let count = (bytes / 4) as i64;
     let unused = tensor("unused", &[count]).bytes(9, &vec![0; bytes / 4 * 4]);
     model(graph(&[node("", "Relu", &[])], &[unused])).0
+}
+
+/// `output = Relu(x)`
+pub fn renamed(output: &str) -> Vec<u8> {
+    let graph = msg().msg(1, named(&["x"], output, "Relu")).text(2, "g");
+    let [x, y] = ["x", output].map(|name| value(name, 1, &[-1, 4]));
+    model(graph.msg(11, x).msg(12, y)).0
 }
 
 pub fn of_opset(version: i64) -> Vec<u8> {

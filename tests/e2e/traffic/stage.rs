@@ -9,12 +9,15 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use modelwright::api::AnalysisVerdict;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::ledger::{FAILS, Load, Pace, Target, Verdict, broken, digest, model};
 use crate::support::{Space, in_namespace, says, wait};
 
 /// Of each scene; REQUESTS= others.
 const REQUESTS: usize = 2000;
+/// Of the scenes that are drawn. All of them are six minutes.
+const DRAW: usize = 5;
 
 type Act = for<'a> fn(&'a Stage<'a>) -> BoxFuture<'a, ()>;
 
@@ -28,12 +31,20 @@ pub struct Scene {
     deployment: (&'static str, Value),
     /// Its first version.
     first: i64,
+    /// It is played when the seed draws it.
+    drawn: bool,
 }
 
 impl Scene {
     pub fn new(title: &'static str, act: Act) -> Self {
         let deployment = ("model", json!({ "replicas": 2 }));
-        Self { title, act, pace: Pace::default(), fails: false, deployment, first: 1 }
+        Self { title, act, pace: Pace::default(), fails: false, deployment, first: 1, drawn: false }
+    }
+
+    /// One of those that there is not the time for in every run.
+    pub fn drawn(mut self) -> Self {
+        self.drawn = true;
+        self
     }
 
     pub fn retries(mut self, retries: u8) -> Self {
@@ -81,14 +92,32 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Each scene in turn, on one namespace. `SCENE=` a part of a title plays it alone.
+/// Those to play, in their order. `SCENE=` a part of a title plays it alone; else `SEED=` draws as many as `DRAW=` says of
+/// those that are drawn.
+fn chosen(scenes: &[Scene]) -> Vec<&Scene> {
+    if let Ok(wanted) = std::env::var("SCENE") {
+        return scenes.iter().filter(|scene| scene.title.contains(&wanted)).collect();
+    }
+    let seed = std::env::var("SEED").unwrap_or_else(|_| "1".into());
+    let mut pool: Vec<&str> = scenes.iter().filter(|scene| scene.drawn).map(|scene| scene.title).collect();
+    pool.sort_by_cached_key(|title| Sha256::digest(format!("{seed} {title}")));
+    pool.truncate(number("DRAW", DRAW));
+    println!("seed {seed} draws {pool:?}");
+    scenes.iter().filter(|scene| !scene.drawn || pool.contains(&scene.title)).collect()
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: want a number")))
+}
+
+/// Each scene in turn, on one namespace.
 pub async fn play(scenes: &[Scene]) {
-    let wanted = std::env::var("SCENE").unwrap_or_default();
-    let requests = std::env::var("REQUESTS").map_or(REQUESTS, |n| n.parse().expect("REQUESTS is a number"));
+    let requests = number("REQUESTS", REQUESTS);
     in_namespace("traffic", async |space| {
         let mut plays: Vec<Play> = Vec::new();
         let mut failed = Vec::new();
-        for scene in scenes.iter().filter(|scene| scene.title.contains(&wanted)) {
+        for scene in chosen(scenes) {
             let (name, extra) = &scene.deployment;
             if !plays.iter().any(|play| play.name == *name) {
                 plays.push(open(space, name, extra, scene.first).await);

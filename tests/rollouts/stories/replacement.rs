@@ -27,6 +27,21 @@ pub const STORIES: &[(&str, Story)] = &[
         sim.set("resources", json!({ "limits": { "memory": "1Gi" } }));
         sim.settle();
     }),
+    ("a_rollout_without_room_that_is_scaled_to_one_pod_recreates_it", |sim| {
+        sim.capacity = 2;
+        sim.apply("s3://models/fraud/1.onnx", 2);
+        sim.settle();
+        sim.set("strategy", json!({ "surgeTimeoutSeconds": 60 }));
+        sim.set("resources", json!({ "limits": { "memory": "1Gi" } }));
+        for _ in 0..100 {
+            if !sim.transcript().contains("SurgeUnschedulable") {
+                sim.steps(1);
+            }
+        }
+        sim.capacity = 1;
+        sim.set("replicas", json!(1));
+        sim.settle();
+    }),
     ("without_room_for_a_second_pod_what_is_more_than_a_new_model_is_recreated", |sim| {
         sim.capacity = 1;
         sim.apply("s3://models/fraud/1.onnx", 1);
