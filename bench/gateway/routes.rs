@@ -174,6 +174,7 @@ async fn connect(port: u16) -> Result<Client, String> {
 async fn ask(client: &mut Client, name: &str) -> String {
     let request = Request::post(format!("/v2/models/{name}/infer")).header("host", "gateway");
     let request = request.body(Full::from("{}")).expect("a request");
+    client.ready().await.expect("the connection");
     let answer = client.send_request(request).await.expect("an answer");
     let (status, body) = (answer.status(), answer.into_body().collect().await.expect("a body").to_bytes());
     let text = String::from_utf8_lossy(&body).into_owned();
