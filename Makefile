@@ -142,8 +142,8 @@ test-operator: $(CLUSTER)
 # One JSON object a line and figure. ONLY= one of operator, server, gateway, ledger, crash, zero, autoscaling,
 # perf-analyzer, soak, or a half of the first: operator-objects, operator-decisions. For a shorter run:
 # operator-objects: N= REST_SECONDS=; operator-decisions: N= SECONDS= SEED=, and MOST= for more than N; server: ROUNDS=
-# SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES=; ledger: REQUESTS= ROLLOUTS= RATE=; crash:
-# JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
+# SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES= and FIGURE=gateway.real; ledger: REQUESTS=
+# ROLLOUTS= RATE=; crash: JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
 bench: $(addprefix bench-,$(or $(ONLY),operator server gateway))
 
 # It takes port 8080 of this machine: the server's, as the gateway knows it.
