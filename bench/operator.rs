@@ -21,8 +21,8 @@ use kube::api::DeleteParams;
 use report::{Goal, cpu_seconds, number, say};
 use serde_json::json;
 
-/// Resolve pod, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet.
-const CHILDREN: f64 = 5.0;
+/// Resolve pod, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet, ModelRoute.
+const CHILDREN: f64 = 6.0;
 /// No write for so long: it is done.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -131,7 +131,7 @@ impl Bench {
             above,
             "writes",
             Some(3.0),
-            &format!("{} writes, events included, ÷ {n} − 5 children; {all}", writes.len()),
+            &format!("{} writes, events included, ÷ {n} − {CHILDREN} children; {all}", writes.len()),
         );
         plain("operator.reads_per_object", reads.len() as f64 / n, "reads", Some(0.0), all);
         plain("operator.conflicts", conflicts, "requests", Some(0.0), "answers with code 409");

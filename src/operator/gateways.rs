@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
@@ -43,6 +44,8 @@ pub(crate) struct GatewayStreams {
 struct Inner {
     /// By pod UID.
     heard: HashMap<String, Heard>,
+    /// By pod UID: a stream to it has ended, or never began.
+    tried: HashSet<String>,
     /// By namespace and pod UID: the gateways as the last event showed them.
     seen: HashMap<String, BTreeMap<String, Arc<PodView>>>,
     /// By pod UID: since when one that runs has not been ready.
@@ -130,6 +133,14 @@ impl GatewayStreams {
         (gateways, again)
     }
 
+    /// A ready gateway has not had the time to say anything: status would say for a moment that it acknowledges nothing.
+    pub fn is_unheard(&self, namespace: &str, shelves: &Shelves) -> bool {
+        let inner = self.lock();
+        let pods = shelves.gateways.pods.family(&(namespace.to_string(), String::new()));
+        let mut ready = pods.iter().filter(|pod| is_alive(pod) && pod.ready && !pod.meta.deleting);
+        ready.any(|pod| !inner.heard.contains_key(&pod.meta.uid) && !inner.tried.contains(&pod.meta.uid))
+    }
+
     /// What they have counted of the route's candidate.
     pub fn counts(&self, route: &RouteView) -> Counts {
         let record = &route.spec.rollout;
@@ -199,10 +210,12 @@ impl GatewayStreams {
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         let mut followed: HashMap<(String, String), Task> = HashMap::new();
         let mut ticks = tokio::time::interval(EVERY);
+        let mut elections = lease.elections().boxed();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.changed.notified() => {}
+                Some(()) = elections.next() => {}
             }
             if !lease.held() {
                 followed.clear();
@@ -214,6 +227,7 @@ impl GatewayStreams {
                 pods.filter_map(|pod| Some(((pod.meta.uid.clone(), pod.ip.clone()?), pod))).collect();
             let wanted: HashSet<&(String, String)> = pods.iter().map(|(place, _)| place).collect();
             followed.retain(|place, _| wanted.contains(place));
+            self.lock().tried.retain(|uid| wanted.iter().any(|(other, _)| other == uid));
             for (place, pod) in pods {
                 followed.entry(place).or_insert_with(|| {
                     let (streams, client, trigger) = (self.clone(), client.clone(), trigger.clone());
@@ -242,6 +256,7 @@ impl GatewayStreams {
             let mut lines = 0;
             let ended = self.listen(client, pod, trigger, &mut lines).await;
             self.disconnected(&pod.meta.uid);
+            self.lock().tried.insert(pod.meta.uid.clone());
             pause = if lines > 0 { AGAIN.0 } else { (pause * 2).min(AGAIN.1) };
             tracing::debug!(gateway = pod.meta.name, reason = ended, "a gateway's stream ended");
             tokio::time::sleep(pause).await;

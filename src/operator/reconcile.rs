@@ -58,8 +58,11 @@ async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Act
     let gone_at = gone_at.and_then(|left| SignedDuration::try_from(left).ok()).map(|left| now + left);
     let mut wake_at = [plan.wake_at, gone_at].into_iter().flatten().min();
     if snapshot.deployment.metadata.deletion_timestamp.is_none() {
-        if context.pod_states.incomplete(&snapshot.family.pods) {
-            wake_at = Some(now + SignedDuration::from_secs(1)); // the poll wakes us sooner
+        let namespace = snapshot.namespace();
+        if context.pod_states.incomplete(&snapshot.family.pods)
+            || context.gateways.is_unheard(namespace, &context.shelves)
+        {
+            wake_at = Some(now + SignedDuration::from_secs(1)); // the poll, or the stream, wakes us sooner
         } else {
             let status = status::derive(&snapshot, &plan, &applied, now);
             let (writer, expected) = (&context.writer, &context.expectations);

@@ -22,6 +22,8 @@ struct Bucket {
     filled: Option<Timestamp>,
     /// Since when an object's written status is behind.
     behind: HashMap<Key, Timestamp>,
+    /// Since when it is available, and the written status does not say so.
+    available: HashMap<Key, Timestamp>,
     /// Whose status was left to the next pass.
     put_off: HashSet<Key>,
 }
@@ -53,6 +55,7 @@ impl Default for StatusBudget {
                 tokens: BURST,
                 filled: None,
                 behind: HashMap::new(),
+                available: HashMap::new(),
                 put_off: HashSet::new(),
             }),
         }
@@ -68,6 +71,12 @@ impl StatusBudget {
             return Some(since + STANDS);
         }
         if bucket.take(now) { None } else { Some(now + LATER) }
+    }
+
+    /// None: it has been available for a moment, and still is not ready. Some: not before then.
+    fn ask_available(&self, key: &Key, now: Timestamp) -> Option<Timestamp> {
+        let until = *self.lock().available.entry(key.clone()).or_insert(now) + STANDS;
+        (now < until).then_some(until)
     }
 
     /// May an event be written that only tells of a success?
@@ -90,6 +99,7 @@ impl StatusBudget {
     pub fn settle(&self, key: &Key) {
         let mut bucket = self.lock();
         bucket.behind.remove(key);
+        bucket.available.remove(key);
         bucket.put_off.remove(key);
     }
 
@@ -122,6 +132,11 @@ pub async fn write(
         Turned::Verdict => {}
         _ if puts_off => return Ok(Some(now + STANDS)),
         Turned::Service => {}
+        Turned::Available => {
+            if let Some(later) = budget.ask_available(&key, now) {
+                return Ok(Some(later));
+            }
+        }
         Turned::Progress => {
             if let Some(later) = budget.ask(&key, now) {
                 return Ok(Some(later));
@@ -193,8 +208,10 @@ fn keep_times(old: &ModelDeploymentStatus, new: &mut ModelDeploymentStatus) {
 enum Turned {
     /// It is ready, or not, or somebody is needed.
     Verdict,
-    /// Whether and by what requests are answered.
+    /// By what requests are answered, or that none are any more.
     Service,
+    /// Requests are answered: most often it is ready a moment later, and one write says both.
+    Available,
     /// How far it is.
     Progress,
 }
@@ -211,7 +228,12 @@ fn turned(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Turned {
     }
     let available = |s| condition(s, ConditionType::Available).map_or("False", |c| &c.status);
     let promoted = old.stable_revision.is_some() && old.stable_revision != new.stable_revision;
-    if available(old) != available(new) || promoted { Turned::Service } else { Turned::Progress }
+    match available(new) {
+        _ if promoted => Turned::Service,
+        after if after == available(old) => Turned::Progress,
+        "True" => Turned::Available,
+        _ => Turned::Service,
+    }
 }
 
 fn event(snapshot: &Snapshot, note: &Note, now: Timestamp) -> Write {

@@ -75,6 +75,23 @@ impl World {
 }
 
 #[test]
+fn a_ready_gateway_is_heard_or_tried_before_anything_is_said_of_it() {
+    let world = World::default();
+    let unheard = || world.streams.is_unheard("payments", &world.shelves);
+    assert!(!unheard(), "there is none");
+    world.shows(PodView { ready: false, ..mk_pod("a") });
+    assert!(!unheard(), "it is not ready");
+    world.shows(mk_pod("a"));
+    assert!(unheard());
+    world.says("a", 1);
+    assert!(!unheard());
+    world.shows(mk_pod("b"));
+    assert!(unheard(), "the other has said something");
+    world.streams.lock().tried.insert("b-uid".into());
+    assert!(!unheard(), "nobody waits for ever for one that does not answer");
+}
+
+#[test]
 fn a_route_is_acknowledged_when_every_ready_gateway_has_said_so() {
     let world = World::default();
     world.shows(mk_pod("a"));

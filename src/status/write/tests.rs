@@ -35,7 +35,8 @@ fn what_scripts_wait_for_is_told_from_how_far_it_is() {
     for (old, new, wanted) in [
         (none(), starting(), Turned::Progress),
         (starting(), status(("Unknown", "RolloutInProgress"), "False", "False", None), Turned::Progress),
-        (starting(), status(("Unknown", "Starting"), "True", "False", None), Turned::Service),
+        (starting(), status(("Unknown", "Starting"), "True", "False", None), Turned::Available),
+        (status(("Unknown", "Starting"), "True", "False", None), starting(), Turned::Service),
         (starting(), ready(), Turned::Verdict),
         (starting(), status(("Unknown", "Starting"), "False", "True", None), Turned::Verdict),
         (ready(), status(("True", "Serving"), "True", "False", Some("r2")), Turned::Service),
@@ -43,6 +44,19 @@ fn what_scripts_wait_for_is_told_from_how_far_it_is() {
     ] {
         assert_eq!(turned(&old, &new), wanted, "{old:?}\n{new:?}");
     }
+}
+
+#[test]
+fn that_requests_are_answered_waits_a_moment_for_what_else_there_is_to_say_and_for_no_turn() {
+    let (budget, key) = (StatusBudget::default(), ("team".to_string(), "model".to_string()));
+    let at = |millis: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_millis(millis);
+    (0..20).for_each(|_| assert!(budget.affords(at(0))));
+    assert_eq!(budget.ask(&key, at(0)), Some(at(500)), "it has been starting for long by now");
+    assert_eq!(budget.ask_available(&key, at(10)), Some(at(510)));
+    assert_eq!(budget.ask_available(&key, at(509)), Some(at(510)));
+    assert_eq!(budget.ask_available(&key, at(510)), None);
+    budget.settle(&key);
+    assert_eq!(budget.ask_available(&key, at(600)), Some(at(1100)), "the next time");
 }
 
 #[test]
