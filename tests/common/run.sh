@@ -22,6 +22,6 @@ if [ -n "${PROGRAMS:-}" ]; then
 fi
 "$cluster" up "$name" --control-plane-only --audit \
     --fake-termination-message="$FAKES/message" --fake-state="$FAKES/state" \
-    ${PROGRAMS:+--real-processes="$PROGRAMS"} >&2
+    ${PROGRAMS:+--real-processes="$PROGRAMS" --gpus=64} >&2
 # shellcheck disable=SC2086
 cargo --config "target.'cfg(unix)'.runner = ['$cluster', 'exec', '$name', '--']" "$@" -- ${TEST_ARGUMENTS:-}

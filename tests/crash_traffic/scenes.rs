@@ -172,8 +172,9 @@ fn to_zero_and_back<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
 fn one_for_the_other<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
     async {
         stage.set_strategy(json!({ "replacement": "InPlace" }));
-        stage.set_providers(&["CUDA"]);
+        stage.want_gpu();
         stage.roll().await;
+        stage.until_serving(REPLICAS).await; // those of the CPU are gone
         let before = stage.pods().await;
         let next = stage.apply_next().await;
         stage.until_replaced("InPlace", "GPUMemoryUnknown").await;

@@ -107,9 +107,11 @@ impl Stage<'_> {
     }
 
     /// From the next version on.
-    pub fn set_providers(&self, names: &[&str]) {
-        let providers: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
-        self.play.with(|model| model.spec["runtime"] = json!({ "executionProviders": providers }));
+    pub fn want_gpu(&self) {
+        self.play.with(|model| {
+            model.spec["runtime"] = json!({ "executionProviders": [{ "name": "CUDA" }] });
+            model.spec["resources"] = json!({ "limits": { "nvidia.com/gpu": "1" } });
+        });
     }
 
     pub async fn scale(&self, replicas: i32) {
