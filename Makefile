@@ -37,8 +37,7 @@ test: check test-protocol test-fuzz test-asan test-dashboard test-cluster test-o
 # the protocol as others see it, of the server and through the gateway: conformance suite, Triton's clients, schemathesis;
 # SECONDS= for the last
 test-protocol:
-	@cargo build --quiet --locked --no-default-features --features server --bin modelwright-server
-	@cargo build --quiet --locked --no-default-features --features gateway --bin modelwright-gateway
+	@cargo build --quiet --locked --bin modelwright-server --bin modelwright-gateway
 	@tests/conformance/run.sh $(addprefix $(CARGO_TARGET_DIR)/debug/modelwright-,server gateway) $(SECONDS)
 
 # the whole, on clusters of its own (or KUBECONFIG's, without the load), from images that are built now
@@ -65,8 +64,7 @@ install: images
 # The dashboard and the alerts, on a real Prometheus that scrapes a real server; the query of an analysis
 .PHONY: test-dashboard
 test-dashboard:
-	cargo test --quiet --locked --no-default-features --features server,e2e --test server_dashboard
-	cargo test --quiet --locked --no-default-features --features operator,e2e --test prometheus
+	cargo test --quiet --locked --features e2e,faults --test server_dashboard --test prometheus
 
 ## the local cluster
 
@@ -142,14 +140,14 @@ test-operator: $(CLUSTER)
 # One JSON object a line and figure. ONLY= one of operator, server, gateway, ledger, crash, zero, autoscaling,
 # perf-analyzer, soak, or a half of the first: operator-objects, operator-decisions. For a shorter run:
 # operator-objects: N= REST_SECONDS=; operator-decisions: N= SECONDS= SEED=, and MOST= for more than N; server: ROUNDS=
-# SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES= and FIGURE=gateway.real; ledger: REQUESTS=
-# ROLLOUTS= RATE=; crash: JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
+# SECONDS= and FIGURE=server.tiny, a prefix; gateway: ROUNDS= SECONDS= CHANGES= and FIGURE=gateway.cost, .real or .rss;
+# ledger: REQUESTS= ROLLOUTS= RATE=; crash: JOURNEYS=; zero: CYCLES= SEED=; soak: SOAK_MINUTES=.
 bench: $(addprefix bench-,$(or $(ONLY),operator server gateway))
 
 # It takes port 8080 of this machine: the server's, as the gateway knows it.
 bench-gateway: $(CLUSTER)
 	@cargo bench --quiet --locked --no-default-features --features gateway,server --bench gateway
-	@tests/common/run.sh $(CLUSTER) bench bench --quiet $(OPERATOR),gateway --bench gateway_routes
+	@[ -n "$(FIGURE)" ] || tests/common/run.sh $(CLUSTER) bench bench --quiet $(OPERATOR),gateway --bench gateway_routes
 
 # Rollouts under load on the local cluster: an hour.
 bench-ledger: $(CLUSTER) images

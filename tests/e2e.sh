@@ -37,9 +37,10 @@ else
     helm upgrade --install modelwright charts/modelwright --namespace modelwright-system --create-namespace --wait --timeout 5m "${cache[@]}"
 fi
 
-# They wait for the cluster more than they compute: more at once than there are cores.
-RUST_TEST_THREADS=5 cargo test --quiet --locked --features e2e --test chart --test e2e
+# They wait for the cluster more than they compute: more at once than there are cores. With the features of
+# test-operator, which has built them.
+RUST_TEST_THREADS=5 cargo test --quiet --locked --features e2e,faults --test chart --test e2e
 # It reads what the tests before made the operator do.
-cargo test --quiet --locked --features e2e --test e2e_audit
+cargo test --quiet --locked --features e2e,faults --test e2e_audit
 # It takes the operator away, so it is the last here.
 tests/chart_e2e.sh

@@ -21,7 +21,7 @@ pub fn strip(headers: &mut HeaderMap) {
     if let Some(connection) = headers.get(CONNECTION).cloned() {
         for name in connection.to_str().unwrap_or_default().split(',') {
             // These are the message's own, whatever is said of them.
-            if !["host", "content-length", "content-type"].contains(&name.trim()) {
+            if !["host", "content-length", "content-type", REQUEST_ID].contains(&name.trim()) {
                 headers.remove(name.trim());
             }
         }

@@ -40,19 +40,19 @@ impl App for Proxy {
             && head.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
         let by_host = by_host(&self.0, &head);
         let known = by_host.clone();
-        match handle(&self.0, head, body, is_grpc, by_host).await {
+        let mut response = match handle(&self.0, head, body, is_grpc, by_host).await {
             Ok(response) => response,
             Err(Failure { deployment, reason, error }) => {
                 let deployment = deployment.or(known);
                 let name = deployment.as_ref().map_or("", |deployment| &deployment.name);
                 self.0.metrics.refused(name, reason);
-                let mut response = failure(&error, is_grpc);
-                if let Some(id) = id {
-                    response.headers_mut().insert(headers::REQUEST_ID, id);
-                }
-                response
+                failure(&error, is_grpc)
             }
+        };
+        if let Some(id) = id.filter(|_| !matches!(response.body(), Answer::Pod(_))) {
+            response.headers_mut().insert(headers::REQUEST_ID, id);
         }
+        response
     }
 }
 

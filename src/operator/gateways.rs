@@ -137,7 +137,8 @@ impl GatewayStreams {
     pub fn is_unheard(&self, namespace: &str, shelves: &Shelves) -> bool {
         let inner = self.lock();
         let pods = shelves.gateways.pods.family(&(namespace.to_string(), String::new()));
-        let mut ready = pods.iter().filter(|pod| is_alive(pod) && pod.ready && !pod.meta.deleting);
+        let is_followed = |pod: &&Arc<PodView>| is_alive(pod) && pod.ip.is_some();
+        let mut ready = pods.iter().filter(is_followed).filter(|pod| pod.ready && !pod.meta.deleting);
         ready.any(|pod| !inner.heard.contains_key(&pod.meta.uid) && !inner.tried.contains(&pod.meta.uid))
     }
 

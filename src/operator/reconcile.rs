@@ -59,16 +59,22 @@ async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Act
     let mut wake_at = [plan.wake_at, gone_at].into_iter().flatten().min();
     if snapshot.deployment.metadata.deletion_timestamp.is_none() {
         let namespace = snapshot.namespace();
+        let failed = applied.failure.is_some();
         if context.pod_states.incomplete(&snapshot.family.pods)
-            || context.gateways.is_unheard(namespace, &context.shelves)
+            || !failed && context.gateways.is_unheard(namespace, &context.shelves)
         {
-            wake_at = Some(now + SignedDuration::from_secs(1)); // the poll, or the stream, wakes us sooner
+            // The poll, or the stream, wakes us sooner.
+            wake_at = [wake_at, Some(now + SignedDuration::from_secs(1))].into_iter().flatten().min();
         } else {
             let status = status::derive(&snapshot, &plan, &applied, now);
             let (writer, expected) = (&context.writer, &context.expectations);
-            let wrote = applied.done > 0 && applied.failure.is_none();
+            let pass = match applied.done {
+                _ if failed => status::Pass::Failed,
+                0 => status::Pass::Nothing,
+                _ => status::Pass::Wrote,
+            };
             let later =
-                status::write(writer, expected, &context.budget, &snapshot, status, wrote, now).await?;
+                status::write(writer, expected, &context.budget, &snapshot, status, pass, now).await?;
             wake_at = [wake_at, later].into_iter().flatten().min();
         }
     }

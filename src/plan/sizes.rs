@@ -114,6 +114,16 @@ pub(super) fn is_squeezed(record: &RolloutRecord) -> bool {
     record.replacement == Replacement::Surge && reason == Some(NO_ROOM)
 }
 
+/// Of one pod none can go first while it answers, and no other place comes free.
+pub(super) fn is_stuck(world: &World, record: &RolloutRecord, old: u64, new: u64) -> bool {
+    let ends = world.snapshot.family.pods.iter().any(|pod| pod.holds(old) && pod.meta.deleting);
+    is_squeezed(record)
+        && world.desired == 1
+        && world.set(old).is_none_or(|set| set.live <= 1)
+        && !ends
+        && pods_of(world.snapshot, new).all(|pod| pod.unschedulable.is_some())
+}
+
 /// Pods that must answer at least.
 pub(super) fn floor(world: &World, record: &RolloutRecord) -> i32 {
     let (_, missing) = steps::bounds(record, world.desired);

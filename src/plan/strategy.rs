@@ -259,8 +259,7 @@ pub(super) fn waits_for_analysis(world: &World, record: &RolloutRecord) -> bool 
 
 /// Where new pods find no room beside the old ones, those go first.
 fn make_room(world: &World, old: u64, new: u64, record: &mut RolloutRecord) {
-    // Of one pod, none can go first while it answers.
-    let stuck = sizes::is_squeezed(record) && world.desired == 1 && world.available(new) == 0;
+    let stuck = sizes::is_stuck(world, record, old, new);
     if is_recreated(record) || inplace::is_in_place(record) || sizes::is_squeezed(record) && !stuck {
         return;
     }

@@ -20,7 +20,7 @@ use crate::observe::{RevisionView, Snapshot};
 use crate::plan::scale::Target;
 use crate::plan::{self, Finding, Plan, Report};
 
-pub use write::{StatusBudget, write};
+pub use write::{Pass, StatusBudget, write};
 
 /// What this pass knows. Times of transition come from `write`, which alone sees the former status.
 pub fn derive(snapshot: &Snapshot, plan: &Plan, applied: &Applied, now: Timestamp) -> ModelDeploymentStatus {

@@ -108,15 +108,24 @@ impl StatusBudget {
     }
 }
 
-/// Writes the status if it says something new, and the events that go with it. Some: look again then. `wrote`: the pass
-/// has changed something, so that another follows.
+/// What the pass has done to the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Nothing,
+    /// Something, so that another pass follows.
+    Wrote,
+    /// Not all that it wanted: the next may be a while.
+    Failed,
+}
+
+/// Writes the status if it says something new, and the events that go with it. Some: look again then.
 pub async fn write(
     writer: &Writer,
     expectations: &Expectations,
     budget: &StatusBudget,
     snapshot: &Snapshot,
     mut status: ModelDeploymentStatus,
-    wrote: bool,
+    pass: Pass,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, WriteError> {
     let none = ModelDeploymentStatus::default();
@@ -127,11 +136,12 @@ pub async fn write(
         budget.settle(&key);
         return Ok(None);
     }
-    let puts_off = budget.puts_off(&key, wrote);
+    let puts_off = budget.puts_off(&key, pass == Pass::Wrote);
     match turned(old, &status) {
         Turned::Verdict => {}
         _ if puts_off => return Ok(Some(now + STANDS)),
         Turned::Service => {}
+        Turned::Available if pass == Pass::Failed => {}
         Turned::Available => {
             if let Some(later) = budget.ask_available(&key, now) {
                 return Ok(Some(later));

@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh CLUSTER NAME CARGO-ARGUMENT...
 # Starts a cluster without kubelets, runs what cargo runs in its network, where pod addresses lead to the fake kubelet,
-# and ends it. TEST_ARGUMENTS go to the program. PROGRAMS= a folder of ours, for pods that are real processes.
+# and ends it. TEST_ARGUMENTS go to the program. PROGRAMS= a folder of ours, for pods that are real processes: those of
+# many journeys at once may want a GPU.
 set -eu
 cluster=$(realpath "$1")
 name=$2

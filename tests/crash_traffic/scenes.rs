@@ -25,7 +25,7 @@ pub const SCENES: [Scene; 13] = [
     Scene { title: "in place", act: in_place },
     Scene { title: "in place, aborted", act: in_place_aborted },
     Scene { title: "to zero and back", act: to_zero_and_back },
-    // Its pods stay on a GPU.
+    // The last: from here on the pods want a GPU.
     Scene { title: "one for the other", act: one_for_the_other },
 ];
 
@@ -174,7 +174,7 @@ fn one_for_the_other<'a>(stage: &'a Stage<'a>) -> LocalBoxFuture<'a, ()> {
         stage.set_strategy(json!({ "replacement": "InPlace" }));
         stage.want_gpu();
         stage.roll().await;
-        stage.until_serving(REPLICAS).await; // those of the CPU are gone
+        stage.until_pods(REPLICAS).await;
         let before = stage.pods().await;
         let next = stage.apply_next().await;
         stage.until_replaced("InPlace", "GPUMemoryUnknown").await;

@@ -230,6 +230,15 @@ impl Stage<'_> {
         .await;
     }
 
+    /// Those of the revision before have been told to go.
+    pub async fn until_pods(&self, count: i32) {
+        wait(&format!("{count} pods in {}", self.namespace), async || {
+            let there = self.pods().await.len();
+            (there == count as usize).then_some(()).ok_or(format!("{there}"))
+        })
+        .await;
+    }
+
     /// The uids of those that serve, and are not on their way out.
     pub async fn pods(&self) -> Vec<String> {
         let selector = ListParams::default().labels("modelwright.dev/role=serve");

@@ -8,7 +8,7 @@ use crate::support::{RELU, in_namespace, question, relu, wait};
 #[tokio::test]
 async fn gateways_want_keys_and_speak_tls_where_there_are_secrets() {
     in_namespace("security", async |space| {
-        let [mine, others] = ["a key of this model", "a key of another model"];
+        let [mine, others] = ["a key of every model", "a key of another model"];
         space
             .create::<Secret>(&json!({
                 "metadata": { "name": "modelwright-api-keys" },

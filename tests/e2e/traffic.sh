@@ -4,10 +4,10 @@
 # played every time. REQUESTS= others than 2,000 a scene. KEEP_CLUSTER=1 leaves the cluster, and one that runs is used.
 set -euo pipefail
 cluster=$PWD/$1 version=$2
-name=traffic shape=(--nodes=2 --gpus=2) arguments=() flags=()
+name=traffic shape=(--nodes=2 --gpus=2) arguments=() flags=() features=e2e
 case ${3:-test} in
     test)
-        what=(test --test traffic) arguments=(--nocapture)
+        what=(test --test traffic) arguments=(--nocapture) features=e2e,faults # as test-operator has built it
         export SEED=${SEED:-$(git rev-parse --short HEAD 2> /dev/null || echo 1)}
         ;;
     ledger) what=(bench --bench ledger) ;;
@@ -19,7 +19,7 @@ case ${3:-test} in
         ;;
 esac
 # Built before: a compiler beside the cluster would slow it down.
-cargo "${what[@]}" --quiet --locked --features e2e --no-run
+cargo "${what[@]}" --quiet --locked --features "$features" --no-run
 
 finish() {
     code=$?
@@ -41,4 +41,4 @@ state=$("$cluster" status "$name" | awk '$1 == "state" { print $2 }')
 CONTAINERD=$(echo "$state"/node-*/containerd.sock)
 export CONTAINERD CLUSTER=$cluster NAME=$name
 cargo --config "target.'cfg(unix)'.runner = ['$cluster', 'exec', '$name', '--']" \
-    "${what[@]}" --quiet --locked --features e2e -- "${arguments[@]}"
+    "${what[@]}" --quiet --locked --features "$features" -- "${arguments[@]}"

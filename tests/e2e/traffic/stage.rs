@@ -16,7 +16,7 @@ use crate::support::{Space, in_namespace, says, wait};
 
 /// Of each scene; REQUESTS= others.
 const REQUESTS: usize = 2000;
-/// Of the scenes that are drawn. All of them are six minutes.
+/// As many of the drawn scenes are played in a run; all would take minutes more.
 const DRAW: usize = 5;
 
 type Act = for<'a> fn(&'a Stage<'a>) -> BoxFuture<'a, ()>;
@@ -92,10 +92,10 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Those to play, in their order. `SCENE=` a part of a title plays it alone; else `SEED=` draws as many as `DRAW=` says of
+/// Those to play, in their order. `SCENE=` plays those whose title has these words; else `SEED=` draws as many as `DRAW=` says of
 /// those that are drawn.
 fn chosen(scenes: &[Scene]) -> Vec<&Scene> {
-    if let Ok(wanted) = std::env::var("SCENE") {
+    if let Some(wanted) = std::env::var("SCENE").ok().filter(|wanted| !wanted.is_empty()) {
         return scenes.iter().filter(|scene| scene.title.contains(&wanted)).collect();
     }
     let seed = std::env::var("SEED").unwrap_or_else(|_| "1".into());
