@@ -114,14 +114,11 @@ pub(super) fn is_squeezed(record: &RolloutRecord) -> bool {
     record.replacement == Replacement::Surge && reason == Some(NO_ROOM)
 }
 
-/// Of one pod none can go first while it answers, and no other place comes free.
-pub(super) fn is_stuck(world: &World, record: &RolloutRecord, old: u64, new: u64) -> bool {
-    let ends = world.snapshot.family.pods.iter().any(|pod| pod.holds(old) && pod.meta.deleting);
-    is_squeezed(record)
-        && world.desired == 1
-        && world.set(old).is_none_or(|set| set.live <= 1)
-        && !ends
-        && pods_of(world.snapshot, new).all(|pod| pod.unschedulable.is_some())
+/// Scaled to one pod meanwhile, which can't go first while it answers. A place that comes free in this moment is not
+/// waited for: nothing tells how long ago the scheduler looked.
+pub(super) fn is_stuck(world: &World, record: &RolloutRecord, new: u64) -> bool {
+    let mut pods = pods_of(world.snapshot, new);
+    is_squeezed(record) && world.desired == 1 && pods.all(|pod| pod.unschedulable.is_some())
 }
 
 /// Pods that must answer at least.

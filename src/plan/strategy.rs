@@ -259,7 +259,7 @@ pub(super) fn waits_for_analysis(world: &World, record: &RolloutRecord) -> bool 
 
 /// Where new pods find no room beside the old ones, those go first.
 fn make_room(world: &World, old: u64, new: u64, record: &mut RolloutRecord) {
-    let stuck = sizes::is_stuck(world, record, old, new);
+    let stuck = sizes::is_stuck(world, record, new);
     if is_recreated(record) || inplace::is_in_place(record) || sizes::is_squeezed(record) && !stuck {
         return;
     }
