@@ -9,7 +9,7 @@ pub(super) struct Note {
 }
 
 pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Vec<Note> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<Note> = Vec::new();
     let degraded = condition(new, ConditionType::Degraded).filter(|c| c.status == "True");
     let was = condition(old, ConditionType::Degraded).filter(|c| c.status == "True");
     if let Some(fault) = degraded.filter(|c| was.is_none_or(|w| w.reason != c.reason)) {
@@ -18,6 +18,7 @@ pub(super) fn transitions(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
     let halted = |s| condition(s, ConditionType::Progressing).filter(|c| c.status == "False").cloned();
     if let Some(now) = halted(new)
         && halted(old).is_none_or(|former| former.reason != now.reason)
+        && notes.iter().all(|note| note.reason != now.reason)
     {
         notes.push(Note { warning: true, reason: now.reason, message: now.message });
     }

@@ -166,7 +166,7 @@ pub async fn write(
     let written = writer.send(snapshot.namespace(), &write).await?;
     expectations.expect(key.clone(), &write, written);
     budget.settle(&key);
-    for note in transitions(old, &status) {
+    for (index, note) in transitions(old, &status).into_iter().enumerate() {
         if note.warning {
             tracing::warn!(
                 namespace = snapshot.namespace(),
@@ -188,7 +188,7 @@ pub async fn write(
         if !note.warning && !budget.affords(now) {
             continue;
         }
-        let _ = writer.send(snapshot.namespace(), &event(snapshot, &note, now)).await;
+        let _ = writer.send(snapshot.namespace(), &event(snapshot, &note, index, now)).await;
     }
     Ok(None)
 }
@@ -246,8 +246,9 @@ fn turned(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> Turned {
     }
 }
 
-fn event(snapshot: &Snapshot, note: &Note, now: Timestamp) -> Write {
-    let name = format!("{}.{:x}", snapshot.name(), now.as_nanosecond() as u64 ^ note.reason.len() as u64);
+/// `index`: among those of the same pass, which would have one name otherwise.
+fn event(snapshot: &Snapshot, note: &Note, index: usize, now: Timestamp) -> Write {
+    let name = format!("{}.{:x}", snapshot.name(), now.as_nanosecond() as u64 + index as u64);
     let body = json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",

@@ -70,3 +70,19 @@ fn a_status_is_left_to_the_next_pass_once_and_not_for_ever() {
     budget.settle(&key);
     assert!(budget.puts_off(&key, true));
 }
+
+#[test]
+fn a_fault_that_halts_a_rollout_is_one_event() {
+    let reason = "SignatureIncompatible";
+    let serving = status(("True", "Serving"), "True", "False", Some("r1"));
+    let mut halted = status(("False", reason), "True", "True", Some("r1"));
+    halted.conditions[2].reason = reason.into();
+    let progressing = StatusCondition {
+        type_: ConditionType::Progressing.as_str().into(),
+        status: "False".into(),
+        ..halted.conditions[2].clone()
+    };
+    halted.conditions.push(progressing);
+    let reasons: Vec<_> = transitions(&serving, &halted).into_iter().map(|note| note.reason).collect();
+    assert_eq!(reasons, [reason]);
+}
