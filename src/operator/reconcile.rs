@@ -60,11 +60,10 @@ async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Act
     if snapshot.deployment.metadata.deletion_timestamp.is_none() {
         let namespace = snapshot.namespace();
         let failed = applied.failure.is_some();
-        if context.pod_states.incomplete(&snapshot.family.pods)
+        let later = if context.pod_states.incomplete(&snapshot.family.pods)
             || !failed && context.gateways.is_unheard(namespace, &context.shelves)
         {
-            // The poll, or the stream, wakes us sooner.
-            wake_at = [wake_at, Some(now + SignedDuration::from_secs(1))].into_iter().flatten().min();
+            Some(now + SignedDuration::from_secs(1)) // the poll, or the stream, wakes us sooner
         } else {
             let status = status::derive(&snapshot, &plan, &applied, now);
             let (writer, expected) = (&context.writer, &context.expectations);
@@ -73,10 +72,9 @@ async fn pass(deployment: Arc<ModelDeployment>, context: &Context) -> Result<Act
                 0 => status::Pass::Nothing,
                 _ => status::Pass::Wrote,
             };
-            let later =
-                status::write(writer, expected, &context.budget, &snapshot, status, pass, now).await?;
-            wake_at = [wake_at, later].into_iter().flatten().min();
-        }
+            status::write(writer, expected, &context.budget, &snapshot, status, pass, now).await?
+        };
+        wake_at = [wake_at, later].into_iter().flatten().min();
     }
     match applied.failure {
         Some(error) => Err(error.into()),

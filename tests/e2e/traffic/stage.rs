@@ -92,8 +92,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Those to play, in their order. `SCENE=` plays those whose title has these words; else `SEED=` draws as many as `DRAW=` says of
-/// those that are drawn.
+/// Those to play, in their order: with `SCENE=` those whose title has these words, else all but the drawn ones, and of
+/// these the `DRAW=` many that `SEED=` draws.
 fn chosen(scenes: &[Scene]) -> Vec<&Scene> {
     if let Some(wanted) = std::env::var("SCENE").ok().filter(|wanted| !wanted.is_empty()) {
         return scenes.iter().filter(|scene| scene.title.contains(&wanted)).collect();
