@@ -21,8 +21,8 @@ use kube::api::DeleteParams;
 use report::{Goal, cpu_seconds, number, say};
 use serde_json::json;
 
-/// Resolve pod, ControllerRevision, Service, PodDisruptionBudget, ReplicaSet, ModelRoute.
-const CHILDREN: f64 = 6.0;
+/// Resolve pod, ControllerRevision, Service, ReplicaSet, ModelRoute.
+const CHILDREN: f64 = 5.0;
 /// No write for so long: it is done.
 const QUIET: Duration = Duration::from_secs(10);
 

@@ -111,7 +111,7 @@ where
     let object: K = serde_json::from_value(foreign(child, rest)).expect("an object");
     let api = place.api::<K>();
     let theirs = api.create(&PostParams::default(), &object).await.expect("create");
-    place.create(deployment).await;
+    place.create_of(deployment, 2).await; // one pod has no budget
 
     let kind = K::kind(&());
     let found = place.until(deployment, "NameConflict", |d| degraded(d, "NameConflict")).await;
@@ -182,7 +182,7 @@ async fn a_foreign_object_with_a_childs_name_is_reported_and_never_touched() {
 async fn children_that_somebody_deletes_or_changes_are_mended() {
     let place = Place::open("mend").await;
     let _operator = Operator::start(&place.options());
-    place.create("model").await;
+    place.create_of("model", 2).await;
     place.until_ready("model").await;
 
     again::<Service>(&place, "model").await;
@@ -196,7 +196,7 @@ async fn children_that_somebody_deletes_or_changes_are_mended() {
     wait("ReplicaSet scaled back", async || {
         let set = sets.get("model-r1").await.map_err(|e| e.to_string())?;
         match set.spec.and_then(|s| s.replicas) {
-            Some(1) => Ok(()),
+            Some(2) => Ok(()),
             other => Err(format!("{other:?} replicas")),
         }
     })

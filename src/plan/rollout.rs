@@ -100,7 +100,10 @@ fn address_and_budget(world: &World, record: &RolloutRecord, plan: &mut Plan) {
         }
         Some(_) => {}
     }
-    if snapshot.family.budget.is_none() {
+    // Of a single pod it would forbid nothing, and at each event of any pod the disruption controller reads every one of
+    // the namespace.
+    let pods: i32 = snapshot.family.replica_sets.iter().map(|set| set.replicas).sum();
+    if snapshot.family.budget.is_none() && pods.max(world.desired) > 1 {
         let body = children::disruption_budget(snapshot);
         plan.writes.push(Write::Create { kind: Kind::PodDisruptionBudget, name, body });
     }

@@ -23,8 +23,14 @@ impl Place {
     }
 
     pub async fn create(&self, name: &str) {
+        self.create_of(name, 1).await;
+    }
+
+    pub async fn create_of(&self, name: &str, replicas: i32) {
+        let mut wanted = deployment(name);
+        wanted.spec.replicas = Some(replicas);
         let api = self.api::<ModelDeployment>();
-        api.create(&PostParams::default(), &deployment(name)).await.expect("create");
+        api.create(&PostParams::default(), &wanted).await.expect("create");
     }
 
     /// Waits until the ModelDeployment is as it should be.

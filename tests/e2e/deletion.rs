@@ -108,7 +108,8 @@ async fn a_foreign_object_of_a_childs_name_is_never_touched() {
     in_namespace("conflict", async |space| {
         // The resolve pod's name follows from the question: asked once, it is known.
         let uri = space.file_with("model.onnx", &relu(), &[("X-Status", "404")]).await;
-        let spec = space.spec(&uri);
+        let mut spec = space.spec(&uri);
+        spec["replicas"] = json!(2); // one pod has no budget
         space.apply("model", &spec).await;
         space.until_degraded("model", "SourceNotFound", &[]).await;
         let resolver = space.pods(RESOLVERS).await[0].metadata.name.clone().expect("a name");
