@@ -2,7 +2,7 @@
 //! scanned whole for each, a million looks for a thousand objects. Only views are kept: a pod is 8 kB of JSON, its
 //! view a few hundred bytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::runtime::watcher::Event;
@@ -24,7 +24,8 @@ pub struct Shelf<V> {
 }
 
 struct Inner<V> {
-    by_family: HashMap<Key, BTreeMap<String, Arc<V>>>,
+    /// Each in the order of names. A family has one or two of most kinds, and a map's first node is room for eleven.
+    by_family: HashMap<Key, Vec<Arc<V>>>,
     /// While a (re)list runs: what it has shown so far. The rest is gone when it ends.
     listed: HashSet<(Key, String)>,
     synced: bool,
@@ -69,7 +70,7 @@ impl<V: View> Shelf<V> {
                 let gone: Vec<(Key, String)> = inner
                     .by_family
                     .iter()
-                    .flat_map(|(key, views)| views.keys().map(move |name| (key.clone(), name.clone())))
+                    .flat_map(|(key, views)| views.iter().map(move |v| (key.clone(), v.meta().name.clone())))
                     .filter(|place| !listed.contains(place))
                     .collect();
                 for (key, name) in &gone {
@@ -81,7 +82,7 @@ impl<V: View> Shelf<V> {
     }
 
     pub fn family(&self, key: &Key) -> Vec<Arc<V>> {
-        self.lock().by_family.get(key).map(|views| views.values().cloned().collect()).unwrap_or_default()
+        self.lock().by_family.get(key).cloned().unwrap_or_default()
     }
 
     pub fn synced(&self) -> bool {
@@ -89,25 +90,35 @@ impl<V: View> Shelf<V> {
     }
 
     pub fn all(&self) -> Vec<Arc<V>> {
-        self.lock().by_family.values().flat_map(|views| views.values().cloned()).collect()
+        self.lock().by_family.values().flatten().cloned().collect()
     }
 }
 
 impl<V: View> Inner<V> {
     fn insert(&mut self, view: V) -> Key {
         let key = view.meta().family.clone();
-        self.by_family.entry(key.clone()).or_default().insert(view.meta().name.clone(), Arc::new(view));
+        let views = self.by_family.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
+        match position(views, &view.meta().name) {
+            Ok(at) => views[at] = Arc::new(view),
+            Err(at) => views.insert(at, Arc::new(view)),
+        }
         key
     }
 
     fn remove(&mut self, key: &Key, name: &str) {
         if let Some(views) = self.by_family.get_mut(key) {
-            views.remove(name);
+            if let Ok(at) = position(views, name) {
+                views.remove(at);
+            }
             if views.is_empty() {
                 self.by_family.remove(key);
             }
         }
     }
+}
+
+fn position<V: View>(views: &[Arc<V>], name: &str) -> Result<usize, usize> {
+    views.binary_search_by(|view| view.meta().name.as_str().cmp(name))
 }
 
 /// One shelf a kind.

@@ -267,6 +267,8 @@ impl PodView {
             containers: status.container_statuses.into_iter().map(ContainerView::of).collect(),
             devices: BTreeMap::new(),
         };
+        // Collected in place: it has the room that four whole statuses took.
+        view.containers.shrink_to_fit();
         for condition in status.conditions {
             match (condition.type_.as_str(), condition.status.as_str()) {
                 ("PodScheduled", "True") => view.scheduled_at = condition.last_transition_time.map(|t| t.0),

@@ -173,7 +173,7 @@ async fn control(
     let (known, shared, listed) = (store.clone(), context.clone(), context.namespaces.clone());
     let deployments = watcher(api, watcher::Config::default().page_size(watches::PAGE))
         .default_backoff()
-        .modify(|object| object.metadata.managed_fields = scalers(object.metadata.managed_fields.take()))
+        .modify(slim)
         .reflect(reflected)
         .inspect(move |event| {
             if matches!(event, Ok(watcher::Event::InitDone)) {
@@ -231,14 +231,22 @@ async fn control(
     .await;
 }
 
-/// Who owns `spec.replicas`; of the rest of the managed fields nothing is read.
-fn scalers(fields: Option<Vec<ManagedFieldsEntry>>) -> Option<Vec<ManagedFieldsEntry>> {
-    let mut owners = fields?;
-    owners.retain_mut(|entry| {
-        let fields = entry.fields_v1.take();
-        fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
-    });
-    Some(owners)
+/// What is kept of each object for as long as it exists. A list that was read from JSON has room for four at least.
+fn slim(object: &mut ModelDeployment) {
+    if let Some(owners) = &mut object.metadata.managed_fields {
+        owners.retain_mut(scales);
+        owners.shrink_to_fit();
+    }
+    if let Some(status) = &mut object.status {
+        status.revisions.shrink_to_fit();
+        status.conditions.shrink_to_fit();
+    }
+}
+
+/// It owns `spec.replicas`. Of the rest of the managed fields nothing is read.
+fn scales(entry: &mut ManagedFieldsEntry) -> bool {
+    let fields = entry.fields_v1.take();
+    fields.is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
 }
 
 async fn crd_is_outdated(client: &Client) -> bool {

@@ -48,11 +48,11 @@ pub struct RevisionData {
 
 /// A rendered pod template. Kept as text: as a tree it takes several times the room, and there is one a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodTemplate(String);
+pub struct PodTemplate(Box<str>);
 
 impl From<&Value> for PodTemplate {
     fn from(template: &Value) -> Self {
-        Self(template.to_string())
+        Self(template.to_string().into())
     }
 }
 
